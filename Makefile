@@ -1,0 +1,61 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BASE_IMAGE ?= python:3.13-slim-bookworm
+IMAGE ?= entrypoint
+SOURCES := pyproject.toml README.md scripts/entrypoint $(shell find entrypoint -type f -not -name '*.pyc')
+
+.PHONY: help run test unit lint bench image clean
+
+help:
+	@echo 'make run     start the example of config.yaml (Ctrl-C stops it)'
+	@echo 'make test    set the machine up and run every test'
+	@echo 'make unit    only the tests without processes'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make bench   measure against other masters'
+	@echo 'make image   build the container image (BASE_IMAGE=$(BASE_IMAGE))'
+
+run: $(VENV)/.wheel
+	exec $(BIN)/entrypoint run -c config.yaml
+
+test:
+	scripts/setup-test-machine
+	$(MAKE) --no-print-directory $(VENV)/.wheel $(VENV)/.test
+	$(BIN)/pytest
+
+unit: $(VENV)/.wheel $(VENV)/.test
+	$(BIN)/pytest tests/unit
+
+lint: $(VENV)/.wheel $(VENV)/.test $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.wheel $(VENV)/.bench
+	scripts/install-packages catatonit dumb-init gcc libc6-dev runit s6 tini
+	$(BIN)/python -m bench
+
+image:
+	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+	    --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' entrypoint/__init__.py) \
+	    --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
+
+clean:
+	rm -rf $(VENV) dist
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+# What runs and is tested is the installed wheel, never the source tree.
+$(VENV)/.wheel: $(SOURCES) | $(BIN)/python
+	rm -rf dist
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/pip uninstall --quiet --yes entrypointd 2>/dev/null
+	$(BIN)/pip install --quiet dist/*.whl
+	@touch $@
+
+# Extras: test, lint, bench.
+$(VENV)/.%: pyproject.toml | $(VENV)/.wheel
+	$(BIN)/pip install --quiet "$$(echo dist/*.whl)[$*]"
+	@touch $@
