@@ -1,0 +1,1 @@
+"""YAML, environment and flags -> a checked `Spec`."""

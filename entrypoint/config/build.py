@@ -1,0 +1,303 @@
+"""Checked values -> `Spec`: what depends on more than one key, on the system, or on files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from entrypoint.config import addresses, cgroup, envfiles, grace, users
+from entrypoint.config.fields import MAX_TEXT
+from entrypoint.config.initmode import auto_drain_delay, quote
+from entrypoint.config.reader import Path, Problems
+from entrypoint.config.spec import (
+    Auto,
+    Backoff,
+    Credentials,
+    Init,
+    Log,
+    Pool,
+    Process,
+    Ready,
+    Restart,
+    Shutdown,
+    Socket,
+    Spec,
+    Stop,
+)
+from entrypoint.config.units import format_duration, shorten
+
+KUBERNETES_GRACE_PERIOD = 30.0  # terminationGracePeriodSeconds when nobody sets it
+
+Values = dict[str, Any]
+
+
+class Builder:
+    """Builds a `Spec`; mistakes go to `problems`, remarks to `warnings`."""
+
+    def __init__(self, problems: Problems, environ: Mapping[str, str], unset: Mapping[str, tuple[str, ...]]) -> None:
+        self.problems = problems
+        self.environ = environ
+        self.unset = unset  # per pool
+        self.warnings: list[str] = []
+        self.limits: cgroup.Limits | None = None
+        self.identities: dict[tuple[str | None, str | None], Credentials | None] = {}
+
+    def spec(self, values: Values, shown: Values, strict_grace: bool) -> Spec | None:
+        """The whole; with problems noted it is None, or not fit for use."""
+        sockets = self.sockets(values["sockets"], shown["sockets"])
+        # A value that the reader refused is None here: its name still counts, so that nothing else stumbles over it.
+        pools = values["pools"] or {}
+        built = [
+            self.pool(name, pool, shown["pools"][name], pools, values["sockets"])
+            for name, pool in pools.items()
+            if pool
+        ]
+        cycle = grace.find_cycle({pool.name: pool.after for pool in built})
+        if cycle:
+            self.problems.add(("pools", cycle[0], "after"), f"pools wait for each other: {' -> '.join(cycle)}")
+        init = self.init(values["init"], shown["init"])
+        shutdown = self.shutdown(values["shutdown"])
+        shown["shutdown"] = {**shown["shutdown"], "drain_delay": format_duration(shutdown.drain_delay)}
+        spec = Spec(tuple(built), init, sockets, shutdown, Log(**values["log"]))
+        if self.problems.found:
+            return None
+        used = {name for pool in spec.pools for name in pool.sockets}
+        for socket in spec.sockets:
+            if socket.name not in used:
+                self.warnings.append(f"socket {socket.name} is used by no pool")
+        return self.fit(spec, strict_grace)
+
+    def fit(self, spec: Spec, strict: bool) -> Spec:
+        """The grace budget."""
+        given = spec.shutdown.grace_period
+        need = grace.budget(spec.pools, spec.shutdown.drain_delay)
+        by_name = {pool.name: pool for pool in spec.pools}
+        parts = [f"drain delay {format_duration(need.drain)}"]
+        parts += [f"{name} {format_duration(by_name[name].stop.timeout or 0.0)}" for name in need.chain]
+        total = format_duration(round(need.total, 3))
+        sentence = f"stopping can take {total} ({' + '.join(parts)} + {format_duration(grace.SWEEP + grace.MARGIN)})"
+        if not given:
+            if strict and need.total > KUBERNETES_GRACE_PERIOD:
+                default = format_duration(KUBERNETES_GRACE_PERIOD)
+                self.warnings.append(f"{sentence}, more than the {default} that Kubernetes gives by default")
+            return spec
+        if need.total <= given + 1e-6:
+            return spec
+        sentence = f"{sentence}, more than the grace period of {format_duration(given)}"
+        if strict:
+            self.problems.add(("shutdown", "grace_period"), sentence)
+            return spec
+        pools, drain_delay = grace.shorten(spec.pools, spec.shutdown.drain_delay, given)
+        shorter = ", ".join(f"{name} {format_duration(_stop(pools, name))}" for name in need.chain)
+        cut = (
+            f"; drain delay {format_duration(round(drain_delay, 3))}" if drain_delay < spec.shutdown.drain_delay else ""
+        )
+        self.warnings.append(f"{sentence}; stops are shortened: {shorter}{cut}")
+        return spec._replace(pools=pools, shutdown=spec.shutdown._replace(drain_delay=drain_delay))
+
+    def shutdown(self, values: Values) -> Shutdown:
+        delay = values["drain_delay"]
+        if delay == "auto":
+            delay = auto_drain_delay(self.environ)
+        return Shutdown(delay, values["grace_period"], values["termination_log"])
+
+    def sockets(self, values: Values, shown: Values) -> tuple[Socket, ...]:
+        sockets: list[Socket] = []
+        for name, value in (values or {}).items():
+            at: Path = ("sockets", name)
+            if not value or value["bind"] is None:
+                continue
+            bind = shown[name]["bind"]
+            try:
+                where = addresses.parse_bind(value["bind"])
+            except ValueError as error:
+                self.problems.add((*at, "bind"), f"{error}: {shorten(bind)!r}")
+                continue
+            uid, gid = self.owner(value["owner"], shown[name], (*at, "owner"))
+            for key in ("mode", "owner"):
+                if value[key] is not None and where.kind != "unix":
+                    self.problems.add((*at, key), "only a unix socket has it")
+            if value["reuse_port"] and (where.kind != "tcp" or where.port == 0):
+                self.problems.add((*at, "reuse_port"), "only a TCP socket with a port of its own can have it")
+            socket = Socket(
+                name, where.kind, where.host, where.port, where.path, value["mode"], uid, gid, where.fd,
+                value["backlog"], value["reuse_port"], bind,
+            )  # fmt: skip
+            for other in sockets:
+                if addresses.clash(socket, other):
+                    self.problems.add(
+                        (*at, "bind"), f"clashes with socket {other.name} ({other.bind}): {shorten(bind)!r}"
+                    )
+                    break
+            sockets.append(socket)
+        return tuple(sockets)
+
+    def owner(self, value: str | None, shown: Values, at: Path) -> tuple[int, int]:
+        if value is None:
+            return -1, -1
+        user, colon, group = value.partition(":")
+        try:
+            return users.find_user(user) if user else -1, users.find_group(group) if colon else -1
+        except ValueError as error:
+            self.problems.add(at, f"{error}: {shown['owner']!r}")
+            return -1, -1
+
+    def pool(self, name: str, value: Values, shown: Values, pools: Values, sockets: Values) -> Pool:
+        at: Path = ("pools", name)
+        process = self.process(value, shown, at)._replace(unset=self.unset.get(name, ()))
+        workers, auto = self.workers(name, value["workers"])
+        return Pool(
+            name,
+            process,
+            workers,
+            auto,
+            self.names(value["sockets"], shown["sockets"], sockets or {}, (*at, "sockets"), "socket"),
+            self.names(value["after"], shown["after"], pools, (*at, "after"), "pool"),
+            value["critical"],
+            Ready(**value["ready"]),
+            self.stop(value["stop"], (*at, "stop")),
+            self.restart(value["restart"], (*at, "restart")),
+        )
+
+    def names(self, names: list[str | None], shown: list[str], known: Values, at: Path, what: str) -> tuple[str, ...]:
+        """A list of names, each of something that exists and none twice."""
+        found: dict[str, None] = {}
+        for index, name in enumerate(names):
+            if name is None:
+                continue
+            if name not in known:
+                hint = self.problems.did_you_mean(name, known)
+                self.problems.add((*at, index), f"no such {what}: {shown[index]!r}{hint}")
+            elif name in found:
+                self.problems.add((*at, index), f"listed twice: {shown[index]!r}")
+            found[name] = None
+        return tuple(found)
+
+    def workers(self, name: str, value: int | str | Values | None) -> tuple[int, Auto | None]:
+        at = ("pools", name, "workers")
+        if isinstance(value, int):
+            return value, None
+        auto = Auto()
+        if isinstance(value, dict):
+            auto = Auto(value["per_cpu"], value["min"], value["max"], value["memory"])
+            if auto.max and auto.min > auto.max:
+                self.problems.add((*at, "min"), f"more than max: {auto.min} > {auto.max}")
+                return 1, auto
+        if self.limits is None:
+            self.limits = cgroup.limits()
+        count, warning = cgroup.auto_workers(auto, self.limits, self.environ)
+        if warning:
+            self.warnings.append(f"pools.{name}.workers: {warning}")
+        return count, auto
+
+    def stop(self, value: Values, at: Path) -> Stop:
+        stop = Stop(value["signal"], value["timeout"], value["quiesce"], value["delay"])
+        timeout = value["timeout"]
+        if stop.quiesce >= timeout:
+            if (*at, "quiesce") in self.problems.where:
+                self.problems.add((*at, "quiesce"), f"must be less than the timeout of {format_duration(timeout)}")
+            stop = stop._replace(quiesce=timeout / 2)
+        return stop
+
+    def restart(self, value: Values, at: Path) -> Restart:
+        backoff = Backoff(**value["backoff"])
+        if backoff.initial > backoff.max:
+            self.problems.add((*at, "backoff", "initial"), f"more than max, {format_duration(backoff.max)}")
+        return Restart(value["policy"], value["min_uptime"], value["give_up_after"], backoff)
+
+    def init(self, values: list[Values], shown: list[Values]) -> tuple[Init, ...]:
+        commands: dict[str, Init] = {}
+        for index, value in enumerate(values):
+            at: Path = ("init", index)
+            if not value:
+                continue
+            process = self.process(value, shown[index], at)
+            name = value["name"]
+            if name in commands:
+                self.problems.add((*at, "name"), f"listed twice: {shown[index]['name']!r}")
+            if name:
+                commands[name] = Init(name, process, value["timeout"])
+        return tuple(commands.values())
+
+    def process(self, value: Values, shown: Values, at: Path) -> Process:
+        words = tuple(word or "" for word in value["command"] or ())
+        if words and value["command"][0] == "":
+            self.problems.add((*at, "command", 0), "the program is an empty string")
+        env, files = self.environment(value["env"], shown["env"], (*at, "env"))
+        for index, path in enumerate(value["env_from"]):
+            if path is not None:
+                self.readable(envfiles.read_env_file, path, shown["env_from"][index], (*at, "env_from", index))
+        return Process(
+            words,
+            quote(tuple(shown.get("command") or ())) if None not in (shown.get("command") or ()) else "",
+            env,
+            files,
+            tuple(path for path in value["env_from"] if path is not None),
+            (),
+            value["cwd"] or "",
+            self.credentials(value, shown, at),
+            value["umask"],
+            value["nice"],
+            self.rlimits(value["rlimits"] or {}, (*at, "rlimits")),
+            value["oom_score_adj"],
+        )
+
+    def environment(
+        self, values: Values, shown: Values, at: Path
+    ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+        env, files = [], []
+        for name, value in values.items():
+            if isinstance(value, str):
+                if len(os.fsencode(name)) + len(os.fsencode(value)) + 1 > MAX_TEXT:
+                    self.problems.add((*at, name), f"name and value are longer than {MAX_TEXT} bytes")
+                env.append((name, value))
+            elif value and value["file"] is not None:
+                self.readable(envfiles.read_secret, value["file"], shown[name]["file"], (*at, name))
+                files.append((name, value["file"]))
+        return tuple(env), tuple(files)
+
+    def readable(self, read: Any, path: str, shown: str, at: Path) -> None:
+        try:
+            read(path)
+        except envfiles.EnvFileError as error:
+            self.problems.add(at, f"cannot read {shown}: {error.reason}")
+
+    def credentials(self, value: Values, shown: Values, at: Path) -> Credentials | None:
+        wanted = value["user"], value["group"]
+        if wanted in self.identities:
+            return self.identities[wanted]
+        for key, find in (("user", users.find_user), ("group", users.find_group)):
+            if value[key] is not None:
+                try:
+                    find(value[key])
+                except ValueError as error:
+                    self.problems.add((*at, key), f"{error}: {shown[key]!r}")
+                    return None
+        who = users.credentials(*wanted)
+        missing = users.missing_capabilities(who) if who else ()
+        if missing:
+            key = "user" if value["user"] is not None else "group"
+            self.problems.add((*at, key), f"the master lacks {', '.join(missing)} for another {key}: {shown[key]!r}")
+        else:
+            self.identities[wanted] = who
+        return who
+
+    def rlimits(self, values: Values, at: Path) -> tuple[tuple[int, int, int], ...]:
+        limits = []
+        for name, value in values.items():
+            if value is None:
+                continue
+            import resource  # few configurations need it
+
+            soft, hard = (value["soft"], value["hard"]) if isinstance(value, dict) else (value, value)
+            if soft is None or hard is None:
+                continue
+            if hard >= 0 and not 0 <= soft <= hard:
+                self.problems.add((*at, name), "soft is more than hard")
+            limits.append((getattr(resource, f"RLIMIT_{name.upper()}"), soft, hard))
+        return tuple(limits)
+
+
+def _stop(pools: tuple[Pool, ...], name: str) -> float:
+    return next(pool.stop.timeout or 0.0 for pool in pools if pool.name == name)

@@ -1,0 +1,139 @@
+"""Files that hold environment values: dotenv files and secrets. Used at load and in the forked child at each spawn.
+
+No message ever holds a value: errors name the file, at most the line.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+MAX_FILE = 1024 * 1024
+MAX_VALUE = 131_072 - 1  # what the kernel takes as one NAME=value string, without its NUL
+
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "'": "'", "$": "$"}
+
+
+class EnvFileError(Exception):
+    """A file cannot be used: `cannot read PATH: reason`; `reason` alone is for callers that show the path otherwise."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"cannot read {path}: {reason}")
+        self.reason = reason
+
+
+def read_bytes(path: str, limit: int = MAX_FILE) -> bytes:
+    """The content of a regular file of at most `limit` bytes; raises EnvFileError.
+
+    Opened without blocking, so that a FIFO in place of a file is an error and not a hang.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISDIR(mode):
+                raise EnvFileError(path, "it is a directory")
+            if not stat.S_ISREG(mode):
+                raise EnvFileError(path, "not a regular file")
+            content = b""
+            while chunk := os.read(fd, limit + 1 - len(content)):
+                content += chunk
+                if len(content) > limit:
+                    raise EnvFileError(path, f"larger than {limit} bytes")
+            return content
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise EnvFileError(path, (error.strerror or str(error)).lower()) from None
+    except ValueError:
+        raise EnvFileError(path, "not a file name") from None
+
+
+def read_secret(path: str) -> str:
+    """The content of a file as one value, without one trailing newline; raises EnvFileError."""
+    content = read_bytes(path, MAX_VALUE + 1)
+    value = _decode(path, content.removesuffix(b"\n").removesuffix(b"\r") if content.endswith(b"\n") else content)
+    if len(value) > MAX_VALUE:
+        raise EnvFileError(path, f"larger than {MAX_VALUE} bytes")
+    return value
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """NAME -> value of a dotenv file; raises EnvFileError with the line that cannot be read.
+
+    `NAME=value`, `export NAME=value`, `#` comments; 'single quotes' are literal, "double quotes" know \\n \\t \\r
+    \\" \\\\ \\$; both may span lines. Nothing is interpolated here: `$(NAME)` is resolved with the rest of the
+    worker's environment. A later line wins.
+    """
+    return parse_env(path, _decode(path, read_bytes(path)))
+
+
+def parse_env(path: str, text: str) -> dict[str, str]:
+    """The work of `read_env_file` on text; `path` is for messages."""
+    values: dict[str, str] = {}
+    text = text.replace("\r\n", "\n")
+    at, size = 0, len(text)
+    while at < size:
+        end = text.find("\n", at)
+        end = size if end < 0 else end
+        line = text[at:end].strip()
+        if not line or line.startswith("#"):
+            at = end + 1
+            continue
+        number = text.count("\n", 0, at) + 1
+        name, equals, _ = text[at:end].partition("=")
+        value_at = at + len(name) + 1
+        name = name.strip()
+        if name.startswith(("export ", "export\t")):
+            name = name[7:].strip()
+        if not equals or not name or any(char.isspace() or char in "'\"#" for char in name):
+            raise EnvFileError(path, f"line {number} is not NAME=value")
+        while value_at < end and text[value_at] in " \t":
+            value_at += 1
+        if value_at < end and text[value_at] in "'\"":
+            value, at = _quoted(text, value_at, path, number)
+        else:
+            value, at = _unquoted(text[value_at:end]), end + 1
+        if len(os.fsencode(name)) + len(os.fsencode(value)) + 1 > MAX_VALUE:
+            raise EnvFileError(path, f"line {number}: value larger than {MAX_VALUE} bytes")
+        values[name] = value
+    return values
+
+
+def _unquoted(text: str) -> str:
+    for at, char in enumerate(text):
+        if char == "#" and (at == 0 or text[at - 1] in " \t"):
+            return text[:at].strip()
+    return text.strip()
+
+
+def _quoted(text: str, start: int, path: str, number: int) -> tuple[str, int]:
+    """The value whose opening quote is at `start`, and where the next line begins."""
+    quote = text[start]
+    out = []
+    at = start + 1
+    while at < len(text) and text[at] != quote:
+        if text[at] == "\\" and at + 1 < len(text):
+            known = text[at + 1] in ("\\", "'") if quote == "'" else text[at + 1] in _ESCAPES
+            out.append(_ESCAPES[text[at + 1]] if known else text[at : at + 2])
+            at += 2
+        else:
+            out.append(text[at])
+            at += 1
+    if at >= len(text):
+        raise EnvFileError(path, f"line {number}: quote is not closed")
+    end = text.find("\n", at)
+    end = len(text) if end < 0 else end
+    rest = text[at + 1 : end].strip()
+    if rest and not rest.startswith("#"):
+        raise EnvFileError(path, f"line {number}: text after the closing quote")
+    return "".join(out), end + 1
+
+
+def _decode(path: str, content: bytes) -> str:
+    if b"\0" in content:
+        raise EnvFileError(path, "holds a NUL byte")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise EnvFileError(path, "not UTF-8") from None

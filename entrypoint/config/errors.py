@@ -1,0 +1,18 @@
+"""What a configuration that cannot be used raises."""
+
+from __future__ import annotations
+
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+EXIT_INTERNAL = 70  # EX_SOFTWARE
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used: every mistake as a one-line `cannot X: reason`, and the exit code."""
+
+    def __init__(self, errors: tuple[str, ...], exit_code: int = EXIT_CONFIG) -> None:
+        super().__init__(errors, exit_code)  # both, so that it can be pickled
+        self.errors = errors
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return "\n".join(self.errors)

@@ -1,0 +1,234 @@
+"""The kinds of values that a configuration is made of.
+
+A kind says how text is read, how a value is shown, what JSON Schema describes it and what the documentation calls
+it. `entrypoint.config.fields` composes them into the table of all keys.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from entrypoint.config import units
+
+JSON = dict[str, Any]
+
+# A plain scalar where text is expected may look like a number or a boolean to a JSON Schema validator.
+_TEXT: JSON = {"type": ["string", "number", "boolean"]}
+_INTERPOLATED: JSON = {"type": "string", "pattern": r"\$\{"}
+
+
+class Scalar:
+    """A single value read from text: `parse` raises ValueError with a reason that does not repeat the text."""
+
+    __slots__ = ("name", "parse", "schema", "secret", "show")
+
+    def __init__(
+        self,
+        name: str,
+        parse: Callable[[str], Any],
+        schema: JSON,
+        show: Callable[[Any], Any] | None = None,
+        secret: bool = False,
+    ) -> None:
+        self.name = name
+        self.parse = parse
+        self.schema = schema
+        self.show = show
+        self.secret = secret  # never shown: not in errors, not in the resolved configuration
+
+
+class ListOf:
+    """A list of one kind."""
+
+    __slots__ = ("item", "least", "most", "name")
+
+    def __init__(self, item: Kind, name: str, least: int = 0, most: int = 10_000) -> None:
+        self.item = item
+        self.name = name
+        self.least = least
+        self.most = most
+
+
+class MapOf:
+    """A mapping from names that the user chooses to one kind."""
+
+    __slots__ = ("item", "key", "least", "most", "name", "pattern")
+
+    def __init__(
+        self,
+        item: Kind,
+        name: str,
+        key: Callable[[str], str],
+        pattern: str,
+        least: int = 0,
+        most: int = 1000,
+    ) -> None:
+        self.item = item
+        self.name = name
+        self.key = key
+        self.pattern = pattern
+        self.least = least
+        self.most = most
+
+
+class Section:
+    """A mapping with known keys; those in `later` are reserved: refused as not supported yet."""
+
+    __slots__ = ("fields", "later", "name")
+
+    def __init__(self, name: str, *fields: Field, later: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.fields = {field.key: field for field in fields}
+        self.later = later
+
+
+class OneOf:
+    """A single value, or a mapping for more detail."""
+
+    __slots__ = ("name", "scalar", "section")
+
+    def __init__(self, scalar: Scalar, section: Section) -> None:
+        self.scalar = scalar
+        self.section = section
+        self.name = f"{scalar.name}, or {section.name}"
+
+
+Kind = Scalar | ListOf | MapOf | Section | OneOf
+
+
+class Field:
+    """A key: what it holds, its default as it would be written (None: absent), and a line of documentation."""
+
+    __slots__ = ("default", "doc", "instead", "key", "kind", "required")
+
+    def __init__(
+        self,
+        key: str,
+        kind: Kind,
+        default: str | list[str] | dict[str, str] | None = None,
+        doc: str = "",
+        required: bool = False,
+        instead: tuple[str, ...] = (),
+    ) -> None:
+        self.key = key
+        self.kind = kind
+        self.default = default
+        self.doc = doc
+        self.required = required
+        self.instead = instead  # keys whose presence makes a required one unnecessary
+
+
+def _bounded(parse: Callable[[str], Any], least: Any, most: Any, show: Callable[[Any], Any]) -> Callable[[str], Any]:
+    def checked(text: str) -> Any:
+        value = parse(text)
+        if value < least or value > most:
+            raise ValueError(f"out of range {show(least)} to {show(most)}")
+        return value
+
+    return checked
+
+
+def integer(least: int, most: int, name: str = "integer") -> Scalar:
+    """A whole number within bounds."""
+    schema = {"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, _INTERPOLATED]}
+    return Scalar(f"{name} {least} to {most}", _bounded(units.parse_int, least, most, str), schema, int)
+
+
+def number(least: float, most: float) -> Scalar:
+    """A decimal number within bounds."""
+    schema = {"anyOf": [{"type": "number", "minimum": least, "maximum": most}, _INTERPOLATED]}
+    return Scalar(
+        f"number {least:g} to {most:g}", _bounded(units.parse_number, least, most, "{:g}".format), schema, float
+    )
+
+
+def duration(least: float = 0.0, most: float = units.MAX_DURATION) -> Scalar:
+    """Seconds within bounds."""
+    text = {"type": "string", "pattern": rf"^(\d+(\.\d+)?|(?=.)({units.DURATION}))$|\$\{{"}
+    schema = {"anyOf": [{"type": "number", "minimum": least, "maximum": most}, text]}
+    name = "duration" if least == 0 else f"duration, at least {units.format_duration(least)}"
+    parse = _bounded(units.parse_duration, least, most, units.format_duration)
+    return Scalar(name, parse, schema, units.format_duration)
+
+
+def size() -> Scalar:
+    """Bytes."""
+    schema = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": rf"^({units.SIZE})$|\$\{{"}]}
+    return Scalar("size", units.parse_size, schema, units.format_size)
+
+
+def boolean() -> Scalar:
+    """true or false."""
+    return Scalar("true or false", units.parse_bool, {"anyOf": [{"type": "boolean"}, _INTERPOLATED]}, bool)
+
+
+def choice(*values: str, later: tuple[str, ...] = ()) -> Scalar:
+    """One of a few words; those in `later` are refused as not supported yet."""
+
+    def parse(text: str) -> str:
+        if text in values:
+            return text
+        raise ValueError("not supported yet" if text in later else f"not one of {', '.join(values)}")
+
+    return Scalar(" or ".join(values), parse, {"anyOf": [{"enum": list(values)}, _INTERPOLATED]})
+
+
+def only_false() -> Scalar:
+    """A switch whose "on" is not supported yet."""
+
+    def parse(text: str) -> bool:
+        if units.parse_bool(text):
+            raise ValueError("not supported yet")
+        return False
+
+    return Scalar("false", parse, {"enum": [False]}, bool)
+
+
+def text(name: str = "text", parse: Callable[[str], str] | None = None, secret: bool = False, least: int = 0) -> Scalar:
+    """A string: the scalar's source text, whatever it looks like; never with a NUL in it."""
+
+    def checked(value: str) -> str:
+        if "\0" in value:
+            raise ValueError("holds a NUL byte")
+        try:
+            os.fsencode(value)
+        except UnicodeEncodeError:
+            raise ValueError("holds half of a surrogate pair") from None
+        if len(value) < least:
+            raise ValueError("must not be empty")
+        return parse(value) if parse else value
+
+    schema = _TEXT if not secret else {"type": ["string", "number", "boolean", "null"]}
+    return Scalar(name, checked, {**schema, "minLength": least} if least else schema, None, secret)
+
+
+def name_text(what: str) -> Scalar:
+    """The name of a pool, socket or init command."""
+    schema = {"type": "string", "pattern": f"^{units.NAME}$|\\$\\{{"}
+    return Scalar(what, units.parse_name, schema)
+
+
+def signal_name() -> Scalar:
+    """A signal by name or number."""
+    names = "|".join(sorted(name[3:] for name in signal.Signals.__members__ if name.startswith("SIG")))
+    schema = {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 64},
+            {"type": "string", "pattern": rf"^((SIG)?({names})|[0-9]{{1,2}})$|\$\{{"},
+        ]
+    }
+    return Scalar("signal", units.parse_signal, schema, units.format_signal)
+
+
+def octal() -> Scalar:
+    """Permission bits."""
+    schema = {
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 777},
+            {"type": "string", "pattern": r"^(0o)?[0-7]{1,4}$|\$\{"},
+        ]
+    }
+    return Scalar("octal mode", units.parse_octal, schema, "{:04o}".format)

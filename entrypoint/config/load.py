@@ -1,0 +1,108 @@
+"""File + environment + flags -> `Spec`, or every mistake at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from entrypoint.config import overlay, tree
+from entrypoint.config.build import Builder
+from entrypoint.config.envfiles import EnvFileError, read_bytes
+from entrypoint.config.errors import EXIT_CONFIG, EXIT_INTERNAL, ConfigError
+from entrypoint.config.fields import ROOT
+from entrypoint.config.initmode import init_spec
+from entrypoint.config.reader import Problems, Reader, TooMuch
+from entrypoint.config.spec import Spec
+from entrypoint.config.tree import Node
+from entrypoint.config.units import format_duration
+
+__all__ = ["ConfigError", "Loaded", "Request", "init_spec", "load"]
+
+MAX_FILE = 1024 * 1024  # a ConfigMap cannot be larger
+
+
+class Request(NamedTuple):
+    """What to load, and what the command line lays over it."""
+
+    path: str
+    sets: tuple[str, ...] = ()  # PATH=VALUE
+    workers: int | None = None
+    command: tuple[str, ...] = ()  # replaces that of the pool `main`, or of the only pool
+    strict_grace: bool = False  # a shutdown that does not fit: an error; else a warning and shorter stops
+    grace_period: float | None = None  # seconds, instead of shutdown.grace_period
+
+
+class Loaded(NamedTuple):
+    """A configuration that can be run, and what may be said about it."""
+
+    spec: Spec
+    warnings: tuple[str, ...]
+    resolved: dict[str, Any]  # plain data with defaults filled in; secrets masked, ${NAME} as written
+
+
+def load(request: Request, environ: Mapping[str, str]) -> Loaded:
+    """Read, check and resolve a configuration; raises ConfigError, and nothing else, whatever the file holds."""
+    content = _content(request.path)
+    problems = Problems(request.path)
+    root = _lay_over(_root(request.path, content), request, environ, problems)
+    # WEB_CONCURRENCY comes last: it only fills a gap.
+    root, sized = overlay.web_concurrency(root, environ)
+    try:
+        values, shown = Reader(problems, environ).read(ROOT, root, ())
+    except TooMuch:
+        reason = f"too large: more than {tree.MAX_NODES} values with anchors followed"
+        raise ConfigError((f"cannot load {request.path}: {reason}",), EXIT_CONFIG) from None
+    if values is None:
+        raise ConfigError(problems.lines(), EXIT_CONFIG)
+    if request.grace_period is not None:
+        values["shutdown"] = {**values["shutdown"], "grace_period": request.grace_period}
+        shown["shutdown"] = {**shown["shutdown"], "grace_period": format_duration(request.grace_period)}
+        problems.where["shutdown", "grace_period"] = ("--grace-period", 0)
+    builder = Builder(problems, environ, unset={sized: ("WEB_CONCURRENCY",)} if sized else {})
+    spec = builder.spec(values, shown, request.strict_grace)
+    if spec is None or problems.found:
+        raise ConfigError(problems.lines(), EXIT_CONFIG)
+    return Loaded(spec._replace(path=request.path, sha256=_sha256(content)), tuple(builder.warnings), shown)
+
+
+def _content(path: str) -> bytes:
+    try:
+        return read_bytes(path, MAX_FILE)
+    except EnvFileError as error:
+        raise ConfigError((f"cannot load {path}: {error.reason}",), EXIT_CONFIG) from None
+
+
+def _root(path: str, content: bytes) -> Node:
+    try:
+        if b"\0" in content:
+            raise tree.TreeError(content.count(b"\n", 0, content.index(b"\0")) + 1, "holds a NUL byte")
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise tree.TreeError(content.count(b"\n", 0, error.start) + 1, "not UTF-8") from None
+        root = tree.parse(text)
+        if root is None or root.empty:
+            raise tree.TreeError(0, "empty")
+        if root.kind != "map":
+            raise tree.TreeError(root.line, f"a mapping expected, not {root.describe()}")
+        return root
+    except tree.TreeError as error:
+        place = f"{path}:{error.line}" if error.line else path
+        raise ConfigError((f"cannot load {place}: {error.reason}",), EXIT_CONFIG) from None
+
+
+def _lay_over(root: Node, request: Request, environ: Mapping[str, str], problems: Problems) -> Node:
+    root = overlay.environment(root, environ, problems)
+    root = overlay.sets(root, request.sets, problems)
+    return overlay.flags(root, request.workers, request.command, problems)
+
+
+def _sha256(content: bytes) -> str:
+    # hashlib loads OpenSSL, which takes longer than all of the rest here; the interpreter's own module does not.
+    for name in ("_sha2", "_sha256", "hashlib"):  # Python 3.12 and later, 3.11, anything else
+        try:
+            digest: str = __import__(name).sha256(content).hexdigest()
+        except ImportError:
+            continue
+        return digest
+    raise ConfigError(("cannot load the configuration: this Python has no SHA-256",), EXIT_INTERNAL)

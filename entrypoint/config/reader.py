@@ -1,0 +1,186 @@
+"""A tree of nodes + the table of keys -> plain values, and every mistake with its path and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from entrypoint.config.interpolate import interpolate
+from entrypoint.config.kinds import Field, Kind, ListOf, MapOf, OneOf, Scalar, Section
+from entrypoint.config.tree import MAX_NODES, Node
+from entrypoint.config.units import shorten
+
+Path = tuple[str | int, ...]
+
+MASK = "***"
+MAX_PROBLEMS = 100  # more than anyone reads; keeps the answer to a hopeless file short
+_NOTHING = ("", "~", "null")
+
+
+class TooMuch(Exception):
+    """The tree, with its aliases followed, is larger than anything sensible."""
+
+
+class Problems:
+    """The mistakes found so far, and where everything stands."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.where: dict[Path, tuple[str, int]] = {(): ("", 0)}
+        self.found: list[tuple[int, str]] = []
+        self.dropped = 0
+
+    def add(self, path: Path, reason: str) -> None:
+        """Report a mistake at `path`, or at its closest ancestor that the user wrote."""
+        if len(self.found) == MAX_PROBLEMS:
+            self.dropped += 1
+            return
+        at = path
+        while at not in self.where:
+            at = at[:-1]
+        source, line = self.where[at]
+        place = source or (f"{self.path}:{line}" if line else self.path)
+        keys = "".join(f"[{key}]" if isinstance(key, int) else f".{shorten(key)}" for key in path).removeprefix(".")
+        self.found.append((line, f"cannot load {place}: {keys}{': ' if keys else ''}{reason}"))
+
+    def did_you_mean(self, word: str, known: Iterable[str]) -> str:
+        """A hint at the closest known word; empty without one, or when there are problems enough."""
+        if len(self.found) > 20:
+            return ""
+        import difflib  # only on the way to an error: its import is slow
+
+        close = difflib.get_close_matches(word[:100], known, 1)
+        return f" (did you mean {close[0]}?)" if close else ""
+
+    def lines(self) -> tuple[str, ...]:
+        """Every message, in the order of the file."""
+        lines = list(dict.fromkeys(line for _, line in sorted(self.found, key=lambda item: item[0])))
+        if self.dropped:
+            lines.append(f"cannot load {self.path}: {self.dropped} more errors")
+        return tuple(lines)
+
+
+class Reader:
+    """Reads nodes by their kinds.
+
+    Each `read` returns (value, shown): the value to run by and what may be displayed of it. A mistake is noted
+    and replaced by the default, so that one run finds them all.
+    """
+
+    def __init__(self, problems: Problems, environ: Mapping[str, str]) -> None:
+        self.problems = problems
+        self.environ = environ
+        self.visits = 0
+        self.defaults: dict[int, tuple[Any, Any]] = {}
+
+    def read(self, kind: Kind, node: Node, path: Path) -> tuple[Any, Any]:
+        """The value of a node; (None, None) where it is wrong."""
+        self.visits += 1
+        if self.visits > MAX_NODES:
+            raise TooMuch
+        if isinstance(kind, OneOf):
+            return self.read(kind.section if node.kind == "map" else kind.scalar, node, path)
+        if isinstance(kind, Scalar):
+            return self.scalar(kind, node, path)
+        nothing = node.kind == "scalar" and node.plain and node.text in _NOTHING
+        if isinstance(kind, ListOf):
+            if node.kind == "list" or nothing:
+                return self.list(kind, node, path)
+            self.problems.add(path, f"{kind.name} expected, not {node.describe()}")
+            return None, None
+        if node.kind != "map" and not nothing:
+            self.problems.add(path, f"a mapping expected, not {node.describe()}")
+            return None, None
+        return self.section(kind, node, path) if isinstance(kind, Section) else self.map(kind, node, path)
+
+    def scalar(self, kind: Scalar, node: Node, path: Path) -> tuple[Any, Any]:
+        if node.kind != "scalar":
+            self.problems.add(path, f"{kind.name} expected, not {node.describe()}")
+            return None, None
+        text = node.text
+        interpolated = "${" in text and not node.literal
+        try:
+            if interpolated:
+                text = interpolate(text, self.environ)
+        except ValueError as error:
+            self.problems.add(path, str(error))
+            return None, None
+        try:
+            value = kind.parse(text)
+        except ValueError as error:
+            self.problems.add(path, str(error) if kind.secret else f"{error}: {shorten(node.text)!r}")
+            return None, None
+        if kind.secret:
+            return value, MASK
+        if interpolated:
+            return value, node.text
+        return value, kind.show(value) if kind.show else value
+
+    def list(self, kind: ListOf, node: Node, path: Path) -> tuple[Any, Any]:
+        values, shown = [], []
+        if not kind.least <= len(node.items) <= kind.most:
+            limit = "must not be empty" if not node.items else f"more than {kind.most} items"
+            self.problems.add(path, limit)
+            return None, None
+        for index, item in enumerate(node.items):
+            self.problems.where[*path, index] = (item.source, item.line)
+            value, show = self.read(kind.item, item, (*path, index))
+            values.append(value)
+            shown.append(show)
+        return values, shown
+
+    def map(self, kind: MapOf, node: Node, path: Path) -> tuple[Any, Any]:
+        values, shown = {}, {}
+        if not kind.least <= len(node.pairs) <= kind.most:
+            limit = "must not be empty" if not node.pairs else f"more than {kind.most} entries"
+            self.problems.add(path, limit)
+        for key, item in list(node.pairs.items())[: kind.most]:
+            at = (*path, key)
+            self.problems.where[at] = node.keys[key]
+            try:
+                kind.key(key)
+            except ValueError as error:
+                self.problems.add(at, str(error))
+            values[key], shown[key] = self.read(kind.item, item, at)
+        return values, shown
+
+    def section(self, kind: Section, node: Node, path: Path) -> tuple[Any, Any]:
+        values, shown = {}, {}
+        where = self.problems.where
+        for key in node.pairs:
+            if key in kind.fields:
+                continue
+            self.visits += 1
+            where[*path, key] = node.keys[key]
+            if key in kind.later:
+                self.problems.add((*path, key), "not supported yet")
+            else:
+                hint = self.problems.did_you_mean(key, kind.fields)
+                self.problems.add((*path, key), f"unknown key{hint}")
+        for key, field in kind.fields.items():
+            item = node.pairs.get(key)
+            value = show = None
+            if item is not None:
+                where[*path, key] = node.keys[key]
+                if not item.empty:
+                    value, show = self.read(field.kind, item, (*path, key))
+            if field.required and (item is None or item.empty) and not any(key in node.pairs for key in field.instead):
+                self.problems.add(path, f"{key} is missing")
+            if value is None and field.default is not None:
+                value, show = self.default(field)
+            values[key] = value
+            if show is not None:
+                shown[key] = show
+        return values, shown
+
+    def default(self, field: Field) -> tuple[Any, Any]:
+        """What a key has when it is not written; computed once, shared, never changed."""
+        if id(field) not in self.defaults:
+            self.defaults[id(field)] = Reader(Problems(""), {}).read(field.kind, _written(field.default), ())
+        return self.defaults[id(field)]
+
+
+def _written(default: str | list[str] | dict[str, str] | None) -> Node:
+    if isinstance(default, str):
+        return Node("scalar", text=default)
+    return Node("list" if isinstance(default, list) else "map")

@@ -1,0 +1,148 @@
+"""Units of the configuration: durations, sizes, signals, counts, modes, names.
+
+Each `parse_x` takes text and returns the value in one unit, or raises ValueError with a reason that does not
+repeat the text (it may be a secret); the caller names the place and decides what to show.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+
+MAX_DURATION = 366 * 86400.0
+MAX_SIZE = 2**63 - 1
+NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
+DURATION = rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?"
+_DURATION = re.compile(DURATION)
+_SECONDS = re.compile(_NUMBER)
+SIZE = r"([0-9]{1,19})(?:\.([0-9]{1,19}))?(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E|[eE][0-9]{1,2})?"
+_SIZE = re.compile(SIZE)
+_NAME = re.compile(NAME)
+_POWERS = {"k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `500ms`, `30s`, `1m30s`, `2h`, or a bare number of seconds."""
+    if _SECONDS.fullmatch(text):
+        seconds = float(text)
+    else:
+        match = _DURATION.fullmatch(text)
+        if not text or match is None:
+            raise ValueError("not a duration such as 500ms, 30s, 1m30s")
+        hours, minutes, whole, milli = (float(part or 0) for part in match.groups())
+        # Milliseconds are added as a quotient: 0.1 s must be the same number as 100ms.
+        seconds = hours * 3600 + minutes * 60 + whole + milli / 1000
+    if seconds > MAX_DURATION:
+        raise ValueError("longer than a year")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as exactly these seconds (to the nanosecond)."""
+    if seconds == 0:
+        return "0s"
+    milli = round(seconds * 1000)
+    if milli / 1000 != seconds:
+        return f"{seconds:.9f}".rstrip("0").rstrip(".")
+    text = ""
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, milli = divmod(milli, size)
+        text += f"{count}{unit}" if count else ""
+    return text
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a Kubernetes quantity (`512Mi`, `1G`, `1.5Gi`, `1e9`), rounded up."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("not a size such as 512Mi, 1G")
+    whole, fraction, suffix = match[1], match[2] or "", match[3] or ""
+    divisor = 10 ** len(fraction)
+    factor = 1
+    if suffix.endswith("i"):
+        factor = 1024 ** _POWERS["k" if suffix[0] == "K" else suffix[0]]
+    elif suffix == "m":
+        divisor *= 1000
+    elif suffix[1:]:
+        factor = 10 ** int(suffix[1:])
+    elif suffix:
+        factor = 1000 ** _POWERS[suffix]
+    size: int = -(-int(whole + fraction) * factor // divisor)
+    if size > MAX_SIZE:
+        raise ValueError("larger than 8Ei")
+    return size
+
+
+def format_size(size: int) -> str:
+    """The shortest exact text that `parse_size` reads as this many bytes."""
+    for power, suffix in ((6, "Ei"), (5, "Pi"), (4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
+        if size and size % 1024**power == 0:
+            return f"{size // 1024**power}{suffix}"
+    return str(size)
+
+
+def parse_signal(text: str) -> int:
+    """The number of `TERM`, `SIGTERM` or `15`."""
+    if text.isdecimal() and text.isascii() and len(text) < 3:
+        number = int(text)
+    else:
+        name = text if text.startswith("SIG") else f"SIG{text}"
+        member = signal.Signals.__members__.get(name)
+        number = int(member) if member is not None else 0
+    if not 1 <= number <= 64 or number in (32, 33):  # 32 and 33 belong to the C library
+        raise ValueError("not a signal such as TERM, SIGINT, 15")
+    return number
+
+
+def format_signal(number: int) -> str:
+    """`TERM` for 15; the digits for a number without a name."""
+    try:
+        return signal.Signals(number).name[3:]
+    except ValueError:
+        return str(number)
+
+
+def parse_int(text: str) -> int:
+    """A decimal integer; no other notation, so that 010 and 0x10 are never read as something unexpected."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()) or (len(digits) > 1 and digits[0] == "0"):
+        raise ValueError("not a whole number")
+    if len(digits) > 18:
+        raise ValueError("out of range")
+    return int(text)
+
+
+def parse_number(text: str) -> float:
+    """A decimal number without sign or exponent."""
+    if not _SECONDS.fullmatch(text):
+        raise ValueError("not a number")
+    return float(text)
+
+
+def parse_octal(text: str) -> int:
+    """Permission bits as octal text: `022`, `0o022`, `660`."""
+    digits = text.removeprefix("0o")
+    if not re.fullmatch("[0-7]{1,4}", digits) or int(digits, 8) > 0o777:
+        raise ValueError("not an octal mode such as 022")
+    return int(digits, 8)
+
+
+def parse_bool(text: str) -> bool:
+    """`true` or `false`; yes, no, on and off are not guessed at."""
+    if text not in ("true", "false"):
+        raise ValueError("not true or false")
+    return text == "true"
+
+
+def parse_name(text: str) -> str:
+    """A name of a pool, socket or init command: a DNS label."""
+    if not _NAME.fullmatch(text):
+        raise ValueError("not a name (a-z, 0-9 and -, at most 63)")
+    return text
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """Text of a bounded length for a message."""
+    return text if len(text) <= limit else f"{text[:limit]}..."
