@@ -82,7 +82,7 @@ def parse_env(path: str, text: str) -> dict[str, str]:
             continue
         number = text.count("\n", 0, at) + 1
         name, equals, _ = text[at:end].partition("=")
-        value_at = at + len(name) + 1
+        raw_at = value_at = at + len(name) + 1
         name = name.strip()
         if name.startswith(("export ", "export\t")):
             name = name[7:].strip()
@@ -93,7 +93,7 @@ def parse_env(path: str, text: str) -> dict[str, str]:
         if value_at < end and text[value_at] in "'\"":
             value, at = _quoted(text, value_at, path, number)
         else:
-            value, at = _unquoted(text[value_at:end]), end + 1
+            value, at = _unquoted(text[raw_at:end]), end + 1
         if len(os.fsencode(name)) + len(os.fsencode(value)) + 1 > MAX_VALUE:
             raise EnvFileError(path, f"line {number}: value larger than {MAX_VALUE} bytes")
         values[name] = value
@@ -102,7 +102,7 @@ def parse_env(path: str, text: str) -> dict[str, str]:
 
 def _unquoted(text: str) -> str:
     for at, char in enumerate(text):
-        if char == "#" and (at == 0 or text[at - 1] in " \t"):
+        if char == "#" and text[at - 1 : at] in (" ", "\t"):
             return text[:at].strip()
     return text.strip()
 

@@ -165,7 +165,7 @@ class _Overlay:
                 return node if node and list(node.pairs) == list(kind.section.fields) else plain
         node = tree.parse(self.text, self.source)
         if node is None:
-            plain.plain = True  # as a key with nothing after it
+            plain.text, plain.plain = "", True  # as a key with nothing after it
             return plain
         return node
 

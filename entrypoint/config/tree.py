@@ -84,7 +84,8 @@ def parse(text: str, source: str = "") -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(part for part in (error.problem, error.context) if part)
-        raise TreeError(mark.line + 1 if mark else 0, f"not YAML: {reason}") from None
+        last = text.rstrip("\n").count("\n") + 1  # the end of the text counts as a line of its own for the parser
+        raise TreeError(min(mark.line + 1, last) if mark else 0, f"not YAML: {reason}") from None
     except yaml.reader.ReaderError as error:
         at = error.position if isinstance(error.position, int) else 0
         raise TreeError(text.count("\n", 0, at) + 1, f"not YAML: {error.reason}") from None

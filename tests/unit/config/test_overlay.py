@@ -1,0 +1,173 @@
+"""What the environment and the command line lay over the file."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.config.conftest import Errors, Load
+
+TEXT = """
+pools:
+  web: {command: [a, b], env: {APP_MODE: dev}, stop: &stop {timeout: 5s}}
+  my-cache: {command: [c], stop: *stop}
+sockets: {http: {bind: ":80"}}
+init: [{name: one, command: [i]}]
+"""
+
+
+def test_the_environment_overrides_the_file(config: Load) -> None:
+    spec = config(
+        TEXT,
+        {
+            "ENTRYPOINT_POOLS__WEB__WORKERS": "8",
+            "ENTRYPOINT_POOLS__MY_CACHE__COMMAND": '[redis, "--port", 1]',
+            "entrypoint_pools__web__critical": "false",
+            "ENTRYPOINT_POOLS__WEB__SOCKETS": "[http]",
+            "ENTRYPOINT_POOLS__WEB__STOP__SIGNAL": "INT",
+            "ENTRYPOINT_SOCKETS__HTTP__BIND": "127.0.0.1:81",
+            "ENTRYPOINT_INIT__0__TIMEOUT": "3s",
+            "ENTRYPOINT_SHUTDOWN__DRAIN_DELAY": "7",
+            "ENTRYPOINT_LOG": "not ours: it has no double underscore",
+            "ENTRYPOINT_SERVICE_HOST": "10.0.0.1",
+            "OTHER__THING": "x",
+        },
+    ).spec
+    web, cache = spec.pools
+    assert (web.workers, web.critical, web.sockets, web.stop.signal, web.stop.timeout) == (8, False, ("http",), 2, 5.0)
+    assert cache.process.argv == ("redis", "--port", "1")
+    assert cache.stop.signal == 15  # the anchor's other user keeps what it had
+    assert spec.sockets[0].bind == "127.0.0.1:81"
+    assert spec.init[0].timeout == 3.0
+    assert spec.shutdown.drain_delay == 7.0
+
+
+def test_variables_through_the_environment(config: Load) -> None:
+    secret = "{weird: [pass # word"
+    loaded = config(
+        TEXT,
+        {
+            "ENTRYPOINT_POOLS__WEB__ENV__APP_MODE": "prod",
+            "ENTRYPOINT_POOLS__WEB__ENV__DB__URL": secret,
+        },
+    )
+    assert loaded.spec.pools[0].process.env == (("APP_MODE", "prod"), ("DB__URL", secret))
+    assert loaded.resolved["pools"]["web"]["env"] == {"APP_MODE": "***", "DB__URL": "***"}
+
+
+def test_a_secret_file_through_an_overlay(config: Load, tmp_path_factory: pytest.TempPathFactory) -> None:
+    secret = tmp_path_factory.mktemp("secrets") / "db"
+    secret.write_text("x")
+    for sets in ((f"pools.web.env.DB={{file: {secret}}}",), (f"pools.web.env.DB.file={secret}",)):
+        assert config(TEXT, sets=sets).spec.pools[0].process.env_files == (("DB", str(secret)),)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ENTRYPOINT_POOLS__NOPE__WORKERS",
+        "ENTRYPOINT_POOL__WEB__WORKERS",
+        "ENTRYPOINT_POOLS__WEB__WORKER",
+        "ENTRYPOINT_POOLS__WEB__CRITICAL__X",
+        "ENTRYPOINT_POOLS__WEB__COMMAND__7",
+        "ENTRYPOINT_POOLS____WORKERS",
+        "ENTRYPOINT_SOCKETS__X__BIND",
+        "ENTRYPOINT_POOLS__WEB__COMMAND__²",
+    ],
+)
+def test_a_variable_that_names_nothing(errors: Errors, name: str) -> None:
+    assert errors(TEXT, {name: "1"}) == [f"{name}: names nothing in the configuration"]
+
+
+def test_a_wrong_value_names_the_variable(errors: Errors) -> None:
+    environ = {"ENTRYPOINT_POOLS__WEB__WORKERS": "four", "ENTRYPOINT_POOLS__WEB__AFTER": "[", "ENTRYPOINT_POOLS__WEB__HOOKS": "x"}
+    assert errors(TEXT, environ) == [
+        "ENTRYPOINT_POOLS__WEB__AFTER: not YAML: did not find expected node content while parsing a flow node",
+        "ENTRYPOINT_POOLS__WEB__HOOKS: pools.web.hooks: not supported yet",
+        "ENTRYPOINT_POOLS__WEB__WORKERS: pools.web.workers: not a count: 'four'",
+    ]
+
+
+def test_set_overrides_both(config: Load) -> None:
+    spec = config(
+        TEXT,
+        {"ENTRYPOINT_POOLS__WEB__WORKERS": "8"},
+        sets=(
+            "pools.web.workers=9",
+            "pools.web.cwd=/a=b",
+            "pools.web.env.X=1: {y",
+            "pools.web.env.Y=",
+            "pools.new={command: [x], workers: 2}",
+            "pools.web.command.1=z",
+            "pools.my-cache.workers={auto: true, min: 3, max: 3}",
+            "log.level=debug",
+        ),
+    ).spec
+    web, cache, new = spec.pools
+    assert (web.workers, web.process.cwd, web.process.argv) == (9, "/a=b", ("a", "z"))
+    assert web.process.env == (("APP_MODE", "dev"), ("X", "1: {y"), ("Y", ""))
+    assert cache.workers == 3
+    assert (new.process.argv, new.workers) == (("x",), 2)
+    assert spec.log.level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("pools.web.workers=x", "--set pools.web.workers: pools.web.workers: not a count: 'x'"),
+        ("pools.web.wrkers=1", "--set pools.web.wrkers: pools.web.wrkers: unknown key (did you mean workers?)"),
+        ("pools.web.wrkers.x=1", "--set pools.web.wrkers.x: pools.web.wrkers: unknown key (did you mean workers?)"),
+        ("pools.web.workers", "--set pools.web.workers: not PATH=VALUE"),
+        ("pools..web=1", "--set pools..web: not PATH=VALUE"),
+        ("=1", "--set : not PATH=VALUE"),
+        ("pools.web.command=a", "--set pools.web.command: pools.web.command: list of words expected, not a single value"),
+        ("pools.web.command.5=a", "--set pools.web.command.5: names nothing in the configuration"),
+        ("pools.web.critical.x=a", "--set pools.web.critical.x: names nothing in the configuration"),
+        ("pools.web.env.A={file: /nonexistent}", "--set pools.web.env.A: pools.web.env.A: cannot read /nonexistent: no such file or directory"),
+        ("pools.web.env.A=hunter2\0", "--set pools.web.env.A: pools.web.env.A: holds a NUL byte"),
+    ],
+)  # fmt: skip
+def test_a_wrong_set(errors: Errors, assignment: str, message: str) -> None:
+    assert errors(TEXT, sets=(assignment,)) == [message]
+
+
+def test_flags_are_for_the_pool_main_or_the_only_one(config: Load, errors: Errors) -> None:
+    one = config("pools: {x: {command: [a]}}", workers=3, command=("b", "${C}", "$(D)")).spec.pools[0]
+    assert (one.workers, one.process.argv, one.process.display) == (3, ("b", "${C}", "$(D)"), "b '${C}' '$(D)'")
+    pools = config("pools: {x: {command: [a]}, main: {command: [a]}}", workers=3).spec.pools
+    assert [pool.workers for pool in pools] == [1, 3]
+    assert errors(TEXT, workers=2, command=("x",)) == [
+        "--workers: no pool is named main, and there is more than one",
+        "-- COMMAND: no pool is named main, and there is more than one",
+    ]
+    assert errors("pools: {x: {command: [a]}}", workers=0) == ["--workers: pools.x.workers: out of range 1 to 10000: '0'"]
+
+
+def test_a_command_on_the_command_line_is_enough(config: Load) -> None:
+    assert config("pools: {main: {workers: 2}}", command=("a",)).spec.pools[0].process.argv == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "unset"),
+    [
+        ("pools: {web: {command: [a]}, b: {command: [b]}}", [7, 1], [("WEB_CONCURRENCY",), ()]),
+        ("pools: {x: {command: [a]}}", [7], [("WEB_CONCURRENCY",)]),
+        ("pools: {x: {command: [a], workers: 2}}", [2], [()]),
+        ("pools: {x: {command: [a]}, y: {command: [a]}}", [1, 1], [(), ()]),
+    ],
+)
+def test_web_concurrency(config: Load, text: str, workers: list[int], unset: list[tuple[str, ...]]) -> None:
+    pools = config(text, {"WEB_CONCURRENCY": "7"}).spec.pools
+    assert [pool.workers for pool in pools] == workers
+    assert [pool.process.unset for pool in pools] == unset
+
+
+def test_web_concurrency_yields_to_flags_and_variables(config: Load) -> None:
+    text = "pools: {web: {command: [a]}}"
+    assert config(text, {"WEB_CONCURRENCY": "7"}, workers=2).spec.pools[0].workers == 2
+    assert config(text, {"WEB_CONCURRENCY": "7", "ENTRYPOINT_POOLS__WEB__WORKERS": "3"}).spec.pools[0].workers == 3
+    assert config(text, {"WEB_CONCURRENCY": ""}).spec.pools[0].workers == 1
+
+
+def test_web_concurrency_may_be_wrong(errors: Errors) -> None:
+    message = "WEB_CONCURRENCY: pools.web.workers: not a count: '${X}'"
+    assert errors("pools: {web: {command: [a]}}", {"WEB_CONCURRENCY": "${X}"}) == [message]
