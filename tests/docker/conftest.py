@@ -20,6 +20,7 @@ BASE_IMAGE = os.environ.get("TEST_BASE_IMAGE", "entrypoint-base:bookworm")
 CONFIG = "/etc/entrypoint/config.yaml"
 
 Run = Callable[..., "Box"]
+Build = Callable[..., str]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,19 +48,24 @@ def base(engine: docker.DockerClient) -> str:
     return BASE_IMAGE
 
 
-def build(engine: docker.DockerClient, folder: Path, tag: str, **arguments: str) -> str:
-    """Build the folder's Dockerfile; return the image's id, which unlike a tag can be in a FROM and is no one else's."""
-    try:
-        image, _ = engine.images.build(path=str(folder), tag=tag, rm=True, network_mode="host", buildargs=arguments)
-    except BuildError as error:
-        pytest.fail("".join(str(line.get("stream", line)) for line in error.build_log))
-    assert image.id is not None
-    return image.id
+@pytest.fixture(scope="session")
+def build(engine: docker.DockerClient) -> Build:
+    """Builds a folder's Dockerfile; returns the image's id, which unlike a tag can never be someone else's."""
+
+    def start(folder: Path, tag: str, **arguments: str) -> str:
+        try:
+            image, _ = engine.images.build(path=str(folder), tag=tag, rm=True, network_mode="host", buildargs=arguments)
+        except BuildError as error:
+            pytest.fail("".join(str(line.get("stream", line)) for line in error.build_log))
+        assert image.id is not None
+        return image.id
+
+    return start
 
 
 @pytest.fixture(scope="session")
-def image(engine: docker.DockerClient, base: str, root: Path) -> str:
-    return build(engine, root, "entrypoint-test", BASE_IMAGE=base)
+def image(build: Build, base: str, root: Path) -> str:
+    return build(root, "entrypoint-test", BASE_IMAGE=base)
 
 
 class Box:
