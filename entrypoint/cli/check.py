@@ -72,7 +72,7 @@ def _duration(text: str) -> float:
 class _Dumper(yaml.SafeDumper):
     """Writes shared defaults out in full."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # the name is PyYAML's
         return True
 
 

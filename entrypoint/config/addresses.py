@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from entrypoint.config.spec import Socket
+if TYPE_CHECKING:
+    from entrypoint.config.spec import Socket
 
 _FORMS = "not HOST:PORT, :PORT, [IPV6]:PORT, unix:/PATH or fd:N"
 _SUN_PATH = 107  # bytes of a unix address, without its NUL
@@ -23,20 +24,9 @@ class Address(NamedTuple):
 def parse_bind(text: str) -> Address:
     """Raises ValueError with a reason that does not repeat the text."""
     if text.startswith("unix:"):
-        path = text[5:]
-        if path.startswith("@"):
-            raise ValueError(
-                "abstract addresses are not supported: any process in the network namespace could take them"
-            )
-        if not path.startswith("/"):
-            raise ValueError("the path of a unix socket must be absolute")
-        if len(path.encode(errors="surrogateescape")) > _SUN_PATH:
-            raise ValueError(f"the path of a unix socket is longer than {_SUN_PATH} bytes")
-        return Address("unix", path=path)
+        return _parse_unix(text[5:])
     if text.startswith("fd:"):
-        if not (text[3:].isascii() and text[3:].isdecimal()) or not 3 <= int(text[3:6]) < 1024 or len(text) > 7:
-            raise ValueError("the number of an inherited socket is 3 to 1023")
-        return Address("fd", fd=int(text[3:]))
+        return _parse_fd(text[3:])
     host, colon, digits = text.rpartition(":")
     if not colon:
         raise ValueError(_FORMS)
@@ -51,6 +41,22 @@ def parse_bind(text: str) -> Address:
     elif host and not _is_ipv4(host):
         raise ValueError("the host is not an IP address or localhost")
     return Address("tcp", host, int(digits))
+
+
+def _parse_unix(path: str) -> Address:
+    if path.startswith("@"):
+        raise ValueError("abstract addresses are not supported: any process in the network namespace could take them")
+    if not path.startswith("/"):
+        raise ValueError("the path of a unix socket must be absolute")
+    if len(path.encode(errors="surrogateescape")) > _SUN_PATH:
+        raise ValueError(f"the path of a unix socket is longer than {_SUN_PATH} bytes")
+    return Address("unix", path=path)
+
+
+def _parse_fd(digits: str) -> Address:
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 4 or not 3 <= int(digits) < 1024:
+        raise ValueError("the number of an inherited socket is 3 to 1023")
+    return Address("fd", fd=int(digits))
 
 
 def clash(one: Socket, other: Socket) -> bool:
@@ -79,7 +85,7 @@ def _is_ipv4(host: str) -> bool:
 
 
 def _ipv6(host: str) -> str:
-    import socket  # a slow import that only IPv6 addresses need
+    import socket  # noqa: PLC0415  # a slow import that only IPv6 addresses need
 
     try:
         return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, host))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entrypoint.config import addresses, cgroup, envfiles, grace, users
 from entrypoint.config.fields import MAX_TEXT
 from entrypoint.config.initmode import auto_drain_delay, quote
-from entrypoint.config.reader import Path, Problems
 from entrypoint.config.spec import (
     Auto,
     Backoff,
@@ -27,6 +25,11 @@ from entrypoint.config.spec import (
 )
 from entrypoint.config.units import format_duration, shorten
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from entrypoint.config.reader import Path, Problems
+
 KUBERNETES_GRACE_PERIOD = 30.0  # terminationGracePeriodSeconds when nobody sets it
 
 Values = dict[str, Any]
@@ -43,21 +46,21 @@ class Builder:
         self.limits: cgroup.Limits | None = None
         self.identities: dict[tuple[str | None, str | None], Credentials | None] = {}
 
-    def spec(self, values: Values, shown: Values, strict_grace: bool) -> Spec | None:
+    def spec(self, values: Values, shown: Values, *, strict_grace: bool) -> Spec | None:
         """The whole; with problems noted it is None, or not fit for use."""
-        sockets = self.sockets(values["sockets"], shown["sockets"])
+        sockets = self._sockets(values["sockets"], shown["sockets"])
         # A value that the reader refused is None here: its name still counts, so that nothing else stumbles over it.
         pools = values["pools"] or {}
         built = [
-            self.pool(name, pool, shown["pools"][name], pools, values["sockets"])
+            self._pool(name, pool, shown["pools"][name], pools, values["sockets"])
             for name, pool in pools.items()
             if pool
         ]
         cycle = grace.find_cycle({pool.name: pool.after for pool in built})
         if cycle:
             self.problems.add(("pools", cycle[0], "after"), f"pools wait for each other: {' -> '.join(cycle)}")
-        init = self.init(values["init"], shown["init"])
-        shutdown = self.shutdown(values["shutdown"])
+        init = self._init(values["init"], shown["init"])
+        shutdown = self._shutdown(values["shutdown"])
         shown["shutdown"] = {**shown["shutdown"], "drain_delay": format_duration(shutdown.drain_delay)}
         spec = Spec(tuple(built), init, sockets, shutdown, Log(**values["log"]))
         if self.problems.found:
@@ -66,9 +69,9 @@ class Builder:
         for socket in spec.sockets:
             if socket.name not in used:
                 self.warnings.append(f"socket {socket.name} is used by no pool")
-        return self.fit(spec, strict_grace)
+        return self._fit(spec, strict=strict_grace)
 
-    def fit(self, spec: Spec, strict: bool) -> Spec:
+    def _fit(self, spec: Spec, *, strict: bool) -> Spec:
         """The grace budget."""
         given = spec.shutdown.grace_period
         need = grace.budget(spec.pools, spec.shutdown.drain_delay)
@@ -89,20 +92,20 @@ class Builder:
             self.problems.add(("shutdown", "grace_period"), sentence)
             return spec
         pools, drain_delay = grace.shorten(spec.pools, spec.shutdown.drain_delay, given)
-        shorter = ", ".join(f"{name} {format_duration(_stop(pools, name))}" for name in need.chain)
+        shorter = ", ".join(f"{name} {format_duration(_timeout_of(pools, name))}" for name in need.chain)
         cut = (
             f"; drain delay {format_duration(round(drain_delay, 3))}" if drain_delay < spec.shutdown.drain_delay else ""
         )
         self.warnings.append(f"{sentence}; stops are shortened: {shorter}{cut}")
         return spec._replace(pools=pools, shutdown=spec.shutdown._replace(drain_delay=drain_delay))
 
-    def shutdown(self, values: Values) -> Shutdown:
+    def _shutdown(self, values: Values) -> Shutdown:
         delay = values["drain_delay"]
         if delay == "auto":
             delay = auto_drain_delay(self.environ)
         return Shutdown(delay, values["grace_period"], values["termination_log"])
 
-    def sockets(self, values: Values, shown: Values) -> tuple[Socket, ...]:
+    def _sockets(self, values: Values, shown: Values) -> tuple[Socket, ...]:
         sockets: list[Socket] = []
         for name, value in (values or {}).items():
             at: Path = ("sockets", name)
@@ -114,7 +117,7 @@ class Builder:
             except ValueError as error:
                 self.problems.add((*at, "bind"), f"{error}: {shorten(bind)!r}")
                 continue
-            uid, gid = self.owner(value["owner"], shown[name], (*at, "owner"))
+            uid, gid = self._owner(value["owner"], shown[name], (*at, "owner"))
             for key in ("mode", "owner"):
                 if value[key] is not None and where.kind != "unix":
                     self.problems.add((*at, key), "only a unix socket has it")
@@ -133,7 +136,7 @@ class Builder:
             sockets.append(socket)
         return tuple(sockets)
 
-    def owner(self, value: str | None, shown: Values, at: Path) -> tuple[int, int]:
+    def _owner(self, value: str | None, shown: Values, at: Path) -> tuple[int, int]:
         if value is None:
             return -1, -1
         user, colon, group = value.partition(":")
@@ -143,24 +146,24 @@ class Builder:
             self.problems.add(at, f"{error}: {shown['owner']!r}")
             return -1, -1
 
-    def pool(self, name: str, value: Values, shown: Values, pools: Values, sockets: Values) -> Pool:
+    def _pool(self, name: str, value: Values, shown: Values, pools: Values, sockets: Values) -> Pool:
         at: Path = ("pools", name)
-        process = self.process(value, shown, at)._replace(unset=self.unset.get(name, ()))
-        workers, auto = self.workers(name, value["workers"])
+        process = self._process(value, shown, at)._replace(unset=self.unset.get(name, ()))
+        workers, auto = self._workers(name, value["workers"])
         return Pool(
             name,
             process,
             workers,
             auto,
-            self.names(value["sockets"], shown["sockets"], sockets or {}, (*at, "sockets"), "socket"),
-            self.names(value["after"], shown["after"], pools, (*at, "after"), "pool"),
+            self._names(value["sockets"], shown["sockets"], sockets or {}, (*at, "sockets"), "socket"),
+            self._names(value["after"], shown["after"], pools, (*at, "after"), "pool"),
             value["critical"],
             Ready(**value["ready"]),
-            self.stop(value["stop"], (*at, "stop")),
-            self.restart(value["restart"], (*at, "restart")),
+            self._stop(value["stop"], (*at, "stop")),
+            self._restart(value["restart"], (*at, "restart")),
         )
 
-    def names(self, names: list[str | None], shown: list[str], known: Values, at: Path, what: str) -> tuple[str, ...]:
+    def _names(self, names: list[str | None], shown: list[str], known: Values, at: Path, what: str) -> tuple[str, ...]:
         """A list of names, each of something that exists and none twice."""
         found: dict[str, None] = {}
         for index, name in enumerate(names):
@@ -174,7 +177,7 @@ class Builder:
             found[name] = None
         return tuple(found)
 
-    def workers(self, name: str, value: int | str | Values | None) -> tuple[int, Auto | None]:
+    def _workers(self, name: str, value: int | str | Values | None) -> tuple[int, Auto | None]:
         at = ("pools", name, "workers")
         if isinstance(value, int):
             return value, None
@@ -191,7 +194,7 @@ class Builder:
             self.warnings.append(f"pools.{name}.workers: {warning}")
         return count, auto
 
-    def stop(self, value: Values, at: Path) -> Stop:
+    def _stop(self, value: Values, at: Path) -> Stop:
         stop = Stop(value["signal"], value["timeout"], value["quiesce"], value["delay"])
         timeout = value["timeout"]
         if stop.quiesce >= timeout:
@@ -200,19 +203,19 @@ class Builder:
             stop = stop._replace(quiesce=timeout / 2)
         return stop
 
-    def restart(self, value: Values, at: Path) -> Restart:
+    def _restart(self, value: Values, at: Path) -> Restart:
         backoff = Backoff(**value["backoff"])
         if backoff.initial > backoff.max:
             self.problems.add((*at, "backoff", "initial"), f"more than max, {format_duration(backoff.max)}")
         return Restart(value["policy"], value["min_uptime"], value["give_up_after"], backoff)
 
-    def init(self, values: list[Values], shown: list[Values]) -> tuple[Init, ...]:
+    def _init(self, values: list[Values], shown: list[Values]) -> tuple[Init, ...]:
         commands: dict[str, Init] = {}
         for index, value in enumerate(values):
             at: Path = ("init", index)
             if not value:
                 continue
-            process = self.process(value, shown[index], at)
+            process = self._process(value, shown[index], at)
             name = value["name"]
             if name in commands:
                 self.problems.add((*at, "name"), f"listed twice: {shown[index]['name']!r}")
@@ -220,14 +223,14 @@ class Builder:
                 commands[name] = Init(name, process, value["timeout"])
         return tuple(commands.values())
 
-    def process(self, value: Values, shown: Values, at: Path) -> Process:
+    def _process(self, value: Values, shown: Values, at: Path) -> Process:
         words = tuple(word or "" for word in value["command"] or ())
         if words and value["command"][0] == "":
             self.problems.add((*at, "command", 0), "the program is an empty string")
-        env, files = self.environment(value["env"], shown["env"], (*at, "env"))
+        env, files = self._environment(value["env"], shown["env"], (*at, "env"))
         for index, path in enumerate(value["env_from"]):
             if path is not None:
-                self.readable(envfiles.read_env_file, path, shown["env_from"][index], (*at, "env_from", index))
+                self._readable(envfiles.read_env_file, path, shown["env_from"][index], (*at, "env_from", index))
         return Process(
             words,
             quote(tuple(shown.get("command") or ())) if None not in (shown.get("command") or ()) else "",
@@ -236,14 +239,14 @@ class Builder:
             tuple(path for path in value["env_from"] if path is not None),
             (),
             value["cwd"] or "",
-            self.credentials(value, shown, at),
+            self._credentials(value, shown, at),
             value["umask"],
             value["nice"],
-            self.rlimits(value["rlimits"] or {}, (*at, "rlimits")),
+            self._rlimits(value["rlimits"] or {}, (*at, "rlimits")),
             value["oom_score_adj"],
         )
 
-    def environment(
+    def _environment(
         self, values: Values, shown: Values, at: Path
     ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
         env, files = [], []
@@ -253,17 +256,17 @@ class Builder:
                     self.problems.add((*at, name), f"name and value are longer than {MAX_TEXT} bytes")
                 env.append((name, value))
             elif value and value["file"] is not None:
-                self.readable(envfiles.read_secret, value["file"], shown[name]["file"], (*at, name))
+                self._readable(envfiles.read_secret, value["file"], shown[name]["file"], (*at, name))
                 files.append((name, value["file"]))
         return tuple(env), tuple(files)
 
-    def readable(self, read: Any, path: str, shown: str, at: Path) -> None:
+    def _readable(self, read: Any, path: str, shown: str, at: Path) -> None:
         try:
             read(path)
         except envfiles.EnvFileError as error:
             self.problems.add(at, f"cannot read {shown}: {error.reason}")
 
-    def credentials(self, value: Values, shown: Values, at: Path) -> Credentials | None:
+    def _credentials(self, value: Values, shown: Values, at: Path) -> Credentials | None:
         wanted = value["user"], value["group"]
         if wanted in self.identities:
             return self.identities[wanted]
@@ -283,12 +286,12 @@ class Builder:
             self.identities[wanted] = who
         return who
 
-    def rlimits(self, values: Values, at: Path) -> tuple[tuple[int, int, int], ...]:
+    def _rlimits(self, values: Values, at: Path) -> tuple[tuple[int, int, int], ...]:
         limits = []
         for name, value in values.items():
             if value is None:
                 continue
-            import resource  # few configurations need it
+            import resource  # noqa: PLC0415  # few configurations need it
 
             soft, hard = (value["soft"], value["hard"]) if isinstance(value, dict) else (value, value)
             if soft is None or hard is None:
@@ -299,5 +302,5 @@ class Builder:
         return tuple(limits)
 
 
-def _stop(pools: tuple[Pool, ...], name: str) -> float:
+def _timeout_of(pools: tuple[Pool, ...], name: str) -> float:
     return next(pool.stop.timeout or 0.0 for pool in pools if pool.name == name)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from entrypoint.config.spec import Auto
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from entrypoint.config.spec import Auto
 
 # v1 has no word for "no limit": an unset memory limit is the largest multiple of the page size.
 _UNLIMITED = 2**60
@@ -167,7 +169,7 @@ def _read(directory: str, name: str) -> str:
 
 
 def _unescape(text: str) -> str:
-    """mountinfo writes space, tab, newline and backslash in octal."""
+    """Mountinfo writes space, tab, newline and backslash in octal."""
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(code, char)
     return text

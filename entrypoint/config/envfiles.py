@@ -59,10 +59,10 @@ def read_secret(path: str) -> str:
 
 
 def read_env_file(path: str) -> dict[str, str]:
-    """NAME -> value of a dotenv file; raises EnvFileError with the line that cannot be read.
+    r"""NAME -> value of a dotenv file; raises EnvFileError with the line that cannot be read.
 
-    `NAME=value`, `export NAME=value`, `#` comments; 'single quotes' are literal, "double quotes" know \\n \\t \\r
-    \\" \\\\ \\$; both may span lines. Nothing is interpolated here: `$(NAME)` is resolved with the rest of the
+    `NAME=value`, `export NAME=value`, `#` comments; 'single quotes' are literal, "double quotes" know \n \t \r
+    \" \\ \$; both may span lines. Nothing is interpolated here: `$(NAME)` is resolved with the rest of the
     worker's environment. A later line wins.
     """
     return parse_env(path, _decode(path, read_bytes(path)))

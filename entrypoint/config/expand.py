@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003  # already loaded, and `typing` may not be
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:

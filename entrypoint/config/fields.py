@@ -238,8 +238,18 @@ POOL = Section(
         "$WEB_CONCURRENCY sets it for the pool `web`, or the only pool, when it is not set here.",
     ),
     *PROCESS,
-    Field("sockets", ListOf(name_text("socket"), "list of sockets", most=100), [], "Sockets that the workers inherit, from fd 3 on."),
-    Field("after", ListOf(name_text("pool"), "list of pools"), [], "Start when those pools are ready; stop before them."),
+    Field(
+        "sockets",
+        ListOf(name_text("socket"), "list of sockets", most=100),
+        [],
+        "Sockets that the workers inherit, from fd 3 on.",
+    ),
+    Field(
+        "after",
+        ListOf(name_text("pool"), "list of pools"),
+        [],
+        "Start when those pools are ready; stop before them.",
+    ),
     Field(
         "critical",
         boolean(),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from entrypoint.config.spec import Pool
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from entrypoint.config.spec import Pool
 
 SWEEP = 1.0  # what is left of the workers gets TERM and, this much later, KILL
 MARGIN = 1.0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from entrypoint.config.errors import EXIT_CONFIG, ConfigError
 from entrypoint.config.spec import Pool, Process, Ready, Restart, Shutdown, Spec, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_CONFIG = "/etc/entrypoint/config.yaml"
 KUBERNETES_DRAIN_DELAY = 5.0

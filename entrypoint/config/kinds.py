@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entrypoint.config import units
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JSON = dict[str, Any]
 
@@ -31,6 +33,7 @@ class Scalar:
         parse: Callable[[str], Any],
         schema: JSON,
         show: Callable[[Any], Any] | None = None,
+        *,
         secret: bool = False,
     ) -> None:
         self.name = name
@@ -63,6 +66,7 @@ class MapOf:
         name: str,
         key: Callable[[str], str],
         pattern: str,
+        *,
         least: int = 0,
         most: int = 1000,
     ) -> None:
@@ -110,6 +114,7 @@ class Field:
         kind: Kind,
         default: str | list[str] | dict[str, str] | None = None,
         doc: str = "",
+        *,
         required: bool = False,
         instead: tuple[str, ...] = (),
     ) -> None:
@@ -161,7 +166,7 @@ def size() -> Scalar:
 
 
 def boolean() -> Scalar:
-    """true or false."""
+    """True or false."""
     return Scalar("true or false", units.parse_bool, {"anyOf": [{"type": "boolean"}, _INTERPOLATED]}, bool)
 
 
@@ -187,7 +192,9 @@ def only_false() -> Scalar:
     return Scalar("false", parse, {"enum": [False]}, bool)
 
 
-def text(name: str = "text", parse: Callable[[str], str] | None = None, secret: bool = False, least: int = 0) -> Scalar:
+def text(
+    name: str = "text", parse: Callable[[str], str] | None = None, *, secret: bool = False, least: int = 0
+) -> Scalar:
     """A string: the scalar's source text, whatever it looks like; never with a NUL in it."""
 
     def checked(value: str) -> str:
@@ -202,7 +209,7 @@ def text(name: str = "text", parse: Callable[[str], str] | None = None, secret: 
         return parse(value) if parse else value
 
     schema = _TEXT if not secret else {"type": ["string", "number", "boolean", "null"]}
-    return Scalar(name, checked, {**schema, "minLength": least} if least else schema, None, secret)
+    return Scalar(name, checked, {**schema, "minLength": least} if least else schema, secret=secret)
 
 
 def name_text(what: str) -> Scalar:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entrypoint.config import overlay, tree
 from entrypoint.config.build import Builder
@@ -11,10 +10,14 @@ from entrypoint.config.envfiles import EnvFileError, read_bytes
 from entrypoint.config.errors import EXIT_CONFIG, EXIT_INTERNAL, ConfigError
 from entrypoint.config.fields import ROOT
 from entrypoint.config.initmode import init_spec
-from entrypoint.config.reader import Problems, Reader, TooMuch
-from entrypoint.config.spec import Spec
-from entrypoint.config.tree import Node
+from entrypoint.config.reader import Problems, Reader, TooMuchError
 from entrypoint.config.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from entrypoint.config.spec import Spec
+    from entrypoint.config.tree import Node
 
 __all__ = ["ConfigError", "Loaded", "Request", "init_spec", "load"]
 
@@ -49,7 +52,7 @@ def load(request: Request, environ: Mapping[str, str]) -> Loaded:
     root, sized = overlay.web_concurrency(root, environ)
     try:
         values, shown = Reader(problems, environ).read(ROOT, root, ())
-    except TooMuch:
+    except TooMuchError:
         reason = f"too large: more than {tree.MAX_NODES} values with anchors followed"
         raise ConfigError((f"cannot load {request.path}: {reason}",), EXIT_CONFIG) from None
     if values is None:
@@ -59,7 +62,7 @@ def load(request: Request, environ: Mapping[str, str]) -> Loaded:
         shown["shutdown"] = {**shown["shutdown"], "grace_period": format_duration(request.grace_period)}
         problems.where["shutdown", "grace_period"] = ("--grace-period", 0)
     builder = Builder(problems, environ, unset={sized: ("WEB_CONCURRENCY",)} if sized else {})
-    spec = builder.spec(values, shown, request.strict_grace)
+    spec = builder.spec(values, shown, strict_grace=request.strict_grace)
     if spec is None or problems.found:
         raise ConfigError(problems.lines(), EXIT_CONFIG)
     return Loaded(spec._replace(path=request.path, sha256=_sha256(content)), tuple(builder.warnings), shown)
@@ -74,21 +77,25 @@ def _content(path: str) -> bytes:
 
 def _root(path: str, content: bytes) -> Node:
     try:
-        if b"\0" in content:
-            raise tree.TreeError(content.count(b"\n", 0, content.index(b"\0")) + 1, "holds a NUL byte")
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise tree.TreeError(content.count(b"\n", 0, error.start) + 1, "not UTF-8") from None
-        root = tree.parse(text)
-        if root is None or root.empty:
-            raise tree.TreeError(0, "empty")
-        if root.kind != "map":
-            raise tree.TreeError(root.line, f"a mapping expected, not {root.describe()}")
-        return root
+        return _mapping(content)
     except tree.TreeError as error:
         place = f"{path}:{error.line}" if error.line else path
         raise ConfigError((f"cannot load {place}: {error.reason}",), EXIT_CONFIG) from None
+
+
+def _mapping(content: bytes) -> Node:
+    if b"\0" in content:
+        raise tree.TreeError(content.count(b"\n", 0, content.index(b"\0")) + 1, "holds a NUL byte")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise tree.TreeError(content.count(b"\n", 0, error.start) + 1, "not UTF-8") from None
+    root = tree.parse(text)
+    if root is None or root.empty:
+        raise tree.TreeError(0, "empty")
+    if root.kind != "map":
+        raise tree.TreeError(root.line, f"a mapping expected, not {root.describe()}")
+    return root
 
 
 def _lay_over(root: Node, request: Request, environ: Mapping[str, str], problems: Problems) -> Node:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from entrypoint.config import tree
 from entrypoint.config.fields import PROCESS, ROOT
 from entrypoint.config.kinds import Kind, ListOf, MapOf, OneOf, Scalar, Section
-from entrypoint.config.reader import Problems
 from entrypoint.config.tree import Node, TreeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from entrypoint.config.reader import Problems
 
 PREFIX = "ENTRYPOINT_"
 _ENV = PROCESS[0].kind  # a map whose keys are the user's variables, `__` included
 
 
-class _Nothing(Exception):
+class _NothingError(Exception):
     """A name that stands for nothing in this configuration."""
 
 
@@ -26,7 +30,7 @@ def environment(root: Node, environ: Mapping[str, str], problems: Problems) -> N
             continue
         try:
             root = _Overlay(name, environ[name], exact=False).lay(root, ROOT, words)
-        except _Nothing:
+        except _NothingError:
             problems.found.append((0, f"cannot load {name}: names nothing in the configuration"))
         except TreeError as error:
             problems.found.append((0, f"cannot load {name}: {error.reason}"))
@@ -42,7 +46,7 @@ def sets(root: Node, assignments: tuple[str, ...], problems: Problems) -> Node:
             continue
         try:
             root = _Overlay(f"--set {path}", value, exact=True).lay(root, ROOT, path.split("."))
-        except _Nothing:
+        except _NothingError:
             problems.found.append((0, f"cannot load --set {path}: names nothing in the configuration"))
         except TreeError as error:
             problems.found.append((0, f"cannot load --set {path}: {error.reason}"))
@@ -101,7 +105,7 @@ def _put(node: Node, path: tuple[str, ...], value: Node) -> Node:
 class _Overlay:
     """One value on its way to its place; `exact`: names are as in the file, else as in the environment."""
 
-    def __init__(self, source: str, text: str, exact: bool) -> None:
+    def __init__(self, source: str, text: str, *, exact: bool) -> None:
         self.source = source
         self.text = text
         self.exact = exact
@@ -114,10 +118,10 @@ class _Overlay:
         if isinstance(kind, OneOf):
             kind = kind.section
         if isinstance(kind, Scalar):
-            raise _Nothing
+            raise _NothingError
         if isinstance(kind, ListOf):
             if node.kind != "list" or not (word.isascii() and word.isdecimal() and int(word) < len(node.items)):
-                raise _Nothing
+                raise _NothingError
             twin = node.copy()
             twin.items[int(word)] = self.lay(node.items[int(word)], kind.item, rest)
             return twin
@@ -136,7 +140,7 @@ class _Overlay:
             known = [*kind.fields, *kind.later]
             key = word if self.exact else _match(word, known)
             if not key:
-                raise _Nothing
+                raise _NothingError
             field = kind.fields.get(key)
             return key, field.kind if field else None, rest if field else []
         if not isinstance(kind, MapOf) or self.exact:
@@ -146,7 +150,7 @@ class _Overlay:
             return _match(name, node.pairs) or name, kind.item, []
         key = _match(word, node.pairs)
         if not key:
-            raise _Nothing
+            raise _NothingError
         return key, kind.item, rest
 
     def value(self, kind: Kind | None) -> Node:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entrypoint.config.interpolate import interpolate
 from entrypoint.config.kinds import Field, Kind, ListOf, MapOf, OneOf, Scalar, Section
 from entrypoint.config.tree import MAX_NODES, Node
 from entrypoint.config.units import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 Path = tuple[str | int, ...]
 
@@ -17,7 +19,7 @@ MAX_PROBLEMS = 100  # more than anyone reads; keeps the answer to a hopeless fil
 _NOTHING = ("", "~", "null")
 
 
-class TooMuch(Exception):
+class TooMuchError(Exception):
     """The tree, with its aliases followed, is larger than anything sensible."""
 
 
@@ -47,7 +49,7 @@ class Problems:
         """A hint at the closest known word; empty without one, or when there are problems enough."""
         if len(self.found) > 20:
             return ""
-        import difflib  # only on the way to an error: its import is slow
+        import difflib  # noqa: PLC0415  # only on the way to an error: its import is slow
 
         close = difflib.get_close_matches(word[:100], known, 1)
         return f" (did you mean {close[0]}?)" if close else ""
@@ -77,23 +79,23 @@ class Reader:
         """The value of a node; (None, None) where it is wrong."""
         self.visits += 1
         if self.visits > MAX_NODES:
-            raise TooMuch
+            raise TooMuchError
         if isinstance(kind, OneOf):
             return self.read(kind.section if node.kind == "map" else kind.scalar, node, path)
         if isinstance(kind, Scalar):
-            return self.scalar(kind, node, path)
+            return self._scalar(kind, node, path)
         nothing = node.kind == "scalar" and node.plain and node.text in _NOTHING
         if isinstance(kind, ListOf):
             if node.kind == "list" or nothing:
-                return self.list(kind, node, path)
+                return self._list(kind, node, path)
             self.problems.add(path, f"{kind.name} expected, not {node.describe()}")
             return None, None
         if node.kind != "map" and not nothing:
             self.problems.add(path, f"a mapping expected, not {node.describe()}")
             return None, None
-        return self.section(kind, node, path) if isinstance(kind, Section) else self.map(kind, node, path)
+        return self._section(kind, node, path) if isinstance(kind, Section) else self._map(kind, node, path)
 
-    def scalar(self, kind: Scalar, node: Node, path: Path) -> tuple[Any, Any]:
+    def _scalar(self, kind: Scalar, node: Node, path: Path) -> tuple[Any, Any]:
         if node.kind != "scalar":
             self.problems.add(path, f"{kind.name} expected, not {node.describe()}")
             return None, None
@@ -116,7 +118,7 @@ class Reader:
             return value, node.text
         return value, kind.show(value) if kind.show else value
 
-    def list(self, kind: ListOf, node: Node, path: Path) -> tuple[Any, Any]:
+    def _list(self, kind: ListOf, node: Node, path: Path) -> tuple[Any, Any]:
         values, shown = [], []
         if not kind.least <= len(node.items) <= kind.most:
             limit = "must not be empty" if not node.items else f"more than {kind.most} items"
@@ -129,7 +131,7 @@ class Reader:
             shown.append(show)
         return values, shown
 
-    def map(self, kind: MapOf, node: Node, path: Path) -> tuple[Any, Any]:
+    def _map(self, kind: MapOf, node: Node, path: Path) -> tuple[Any, Any]:
         values, shown = {}, {}
         if not kind.least <= len(node.pairs) <= kind.most:
             limit = "must not be empty" if not node.pairs else f"more than {kind.most} entries"
@@ -144,7 +146,7 @@ class Reader:
             values[key], shown[key] = self.read(kind.item, item, at)
         return values, shown
 
-    def section(self, kind: Section, node: Node, path: Path) -> tuple[Any, Any]:
+    def _section(self, kind: Section, node: Node, path: Path) -> tuple[Any, Any]:
         values, shown = {}, {}
         where = self.problems.where
         for key in node.pairs:
@@ -167,13 +169,13 @@ class Reader:
             if field.required and (item is None or item.empty) and not any(key in node.pairs for key in field.instead):
                 self.problems.add(path, f"{key} is missing")
             if value is None and field.default is not None:
-                value, show = self.default(field)
+                value, show = self._default(field)
             values[key] = value
             if show is not None:
                 shown[key] = show
         return values, shown
 
-    def default(self, field: Field) -> tuple[Any, Any]:
+    def _default(self, field: Field) -> tuple[Any, Any]:
         """What a key has when it is not written; computed once, shared, never changed."""
         if id(field) not in self.defaults:
             self.defaults[id(field)] = Reader(Problems(""), {}).read(field.kind, _written(field.default), ())

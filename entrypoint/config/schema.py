@@ -21,7 +21,7 @@ def json_schema() -> JSON:
     }
 
 
-def _schema(kind: Kind, optional: bool) -> JSON:
+def _schema(kind: Kind, *, optional: bool) -> JSON:
     """`optional`: a key with nothing after it (null) is as good as an absent one."""
     if isinstance(kind, Scalar):
         return kind.schema
@@ -30,18 +30,18 @@ def _schema(kind: Kind, optional: bool) -> JSON:
     if isinstance(kind, ListOf):
         # An empty list is caught by `check` too, but an editor should say so at once.
         bounds = {"minItems": kind.least} if kind.least else {}
-        return {"type": _or_null("array", optional), "items": _schema(kind.item, optional=False), **bounds}
+        return {"type": _or_null("array", optional=optional), "items": _schema(kind.item, optional=False), **bounds}
     if isinstance(kind, MapOf):
         bounds = {"minProperties": kind.least} if kind.least else {}
         names = {"propertyNames": {"pattern": f"^({kind.pattern})$"}}
         item = _schema(kind.item, optional=False)
-        return {"type": _or_null("object", optional), "additionalProperties": item, **names, **bounds}
-    return _section(kind, optional)
+        return {"type": _or_null("object", optional=optional), "additionalProperties": item, **names, **bounds}
+    return _section(kind, optional=optional)
 
 
-def _section(kind: Section, optional: bool) -> JSON:
+def _section(kind: Section, *, optional: bool) -> JSON:
     schema: JSON = {
-        "type": _or_null("object", optional),
+        "type": _or_null("object", optional=optional),
         "additionalProperties": False,
         "properties": {key: _property(field) for key, field in kind.fields.items()},
     }
@@ -67,5 +67,5 @@ def plain_default(field: Field) -> Any:
     return field.default
 
 
-def _or_null(name: str, optional: bool) -> str | list[str]:
+def _or_null(name: str, *, optional: bool) -> str | list[str]:
     return [name, "null"] if optional else name

@@ -65,7 +65,7 @@ class Node:
         self.keys[key] = (value.source, value.line)
 
 
-def scalar(text: str, source: str, literal: bool = False) -> Node:
+def scalar(text: str, source: str, *, literal: bool = False) -> Node:
     """A scalar that comes from an overlay."""
     node = Node("scalar", text=text, source=source)
     node.literal = literal

@@ -75,6 +75,6 @@ def _find_user(text: str) -> tuple[int, pwd.struct_passwd | None]:
             except KeyError:
                 return uid, None
         entry = pwd.getpwnam(text)
-        return entry.pw_uid, entry
     except (KeyError, ValueError, UnicodeError):
         raise ValueError("no such user") from None
+    return entry.pw_uid, entry

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from entrypoint.config.load import ConfigError, Loaded, Request, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Load = Callable[..., Loaded]
 Errors = Callable[..., list[str]]
@@ -34,7 +37,8 @@ def errors(config: Load, tmp_path: Path) -> Errors:
             config(text, environ, **request)
         assert raised.value.exit_code == 78
         for line in raised.value.errors:
-            assert line.startswith("cannot load ") and "\n" not in line
+            assert line.startswith("cannot load ")
+            assert "\n" not in line
         return [line.removeprefix("cannot load ").replace(f"{tmp_path}/", "") for line in raised.value.errors]
 
     return refused

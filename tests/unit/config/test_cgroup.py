@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from entrypoint.config.cgroup import Limits, auto_workers, limits
 from entrypoint.config.spec import Auto
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 V1_UNLIMITED = "9223372036854771712"
 V2_MOUNT = "30 23 0:26 {root} {mount} ro,nosuid - cgroup2 cgroup rw,nsdelegate\n"
@@ -16,7 +19,11 @@ V1_MOUNT = "33 25 0:29 {root} {mount} ro,nosuid - cgroup cgroup rw,{controllers}
 
 def system(root: Path, cgroup: str, mountinfo: str, files: dict[str, str]) -> str:
     """A root directory with these files."""
-    files = {"proc/self/cgroup": cgroup, "proc/self/mountinfo": "22 1 8:1 / / rw - ext4 /dev/sda rw\n" + mountinfo, **files}
+    files = {
+        "proc/self/cgroup": cgroup,
+        "proc/self/mountinfo": "22 1 8:1 / / rw - ext4 /dev/sda rw\n" + mountinfo,
+        **files,
+    }
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +66,9 @@ def test_v1_docker_shows_the_host_path_but_mounts_the_group(tmp_path: Path) -> N
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
         "sys/fs/cgroup/memory/memory.limit_in_bytes": "268435456\n",
     }
-    root = system(tmp_path, "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n1:name=systemd:/docker/abc\n", mounts, files)
+    root = system(
+        tmp_path, "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n1:name=systemd:/docker/abc\n", mounts, files
+    )
     assert limits(root, 8) == Limits(2.5, 256 * 2**20, 8)
 
 
@@ -99,7 +108,9 @@ def test_hybrid_has_its_controllers_in_v1(tmp_path: Path) -> None:
     assert limits(root, 8) == Limits(3.0, 4096, 8)
 
 
-@pytest.mark.parametrize(("path", "mounted"), [("/../sibling", "/"), ("/docker/abc", "/docker/abc/inner"), ("/x", "/..")])
+@pytest.mark.parametrize(
+    ("path", "mounted"), [("/../sibling", "/"), ("/docker/abc", "/docker/abc/inner"), ("/x", "/..")]
+)
 def test_a_group_outside_the_mount_means_the_mount_point(tmp_path: Path, path: str, mounted: str) -> None:
     files = {"sys/fs/cgroup/cpu.max": "200000 100000\n"}
     root = system(tmp_path, f"0::{path}\n", V2_MOUNT.format(root=mounted, mount="/sys/fs/cgroup"), files)
@@ -115,7 +126,9 @@ def test_a_mount_point_with_a_space(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "garbage", "0 0", "-5 100000", "1", "1 2 3"])
 def test_garbage_is_no_limit(tmp_path: Path, content: str) -> None:
     files = {"sys/fs/cgroup/cpu.max": content, "sys/fs/cgroup/memory.max": content}
-    root = system(tmp_path, "0::/\nnonsense\n", V2_MOUNT.format(root="/", mount="/sys/fs/cgroup") + "x - cgroup\n", files)
+    root = system(
+        tmp_path, "0::/\nnonsense\n", V2_MOUNT.format(root="/", mount="/sys/fs/cgroup") + "x - cgroup\n", files
+    )
     assert limits(root, 8).cpu is None
 
 
@@ -154,14 +167,18 @@ def test_auto(auto: Auto, cpu: float | None, memory: int | None, environ: dict[s
     assert auto_workers(auto, Limits(cpu, memory, 8), environ) == (count, None)
 
 
-@pytest.mark.parametrize("environ", [{}, {"ENTRYPOINT_CPUS": "many"}, {"ENTRYPOINT_CPUS": "nan"}, {"ENTRYPOINT_CPUS": "-1"}])
+@pytest.mark.parametrize(
+    "environ", [{}, {"ENTRYPOINT_CPUS": "many"}, {"ENTRYPOINT_CPUS": "nan"}, {"ENTRYPOINT_CPUS": "-1"}]
+)
 def test_auto_without_any_limit_is_one_and_says_so(environ: dict[str, str]) -> None:
     count, warning = auto_workers(Auto(), Limits(None, None, 64), environ)
     assert count == 1
-    assert warning and "ENTRYPOINT_CPUS" in warning
+    assert warning
+    assert "ENTRYPOINT_CPUS" in warning
 
 
 def test_auto_says_that_the_minimum_does_not_fit() -> None:
     count, warning = auto_workers(Auto(min=4, memory=300), Limits(8.0, 1000, 8), {})
     assert count == 4
-    assert warning and "do not fit" in warning
+    assert warning
+    assert "do not fit" in warning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dotenv
 import pytest
@@ -12,7 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrypoint.config.envfiles import MAX_VALUE, EnvFileError, parse_env, read_env_file, read_secret
-from tests.unit.config.conftest import Load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.config.conftest import Load
 
 
 @pytest.mark.parametrize(
@@ -63,12 +67,15 @@ def test_a_wrong_env_file(tmp_path: Path, text: str | bytes, reason: str) -> Non
 
 @given(
     st.lists(
-        st.tuples(st.from_regex("[A-Z_][A-Z0-9_]{0,5}", fullmatch=True), st.text("ab =#'\"\\n$.-", max_size=8)), max_size=4
+        st.tuples(st.from_regex("[A-Z_][A-Z0-9_]{0,5}", fullmatch=True), st.text("ab =#'\"\\n$.-", max_size=8)),
+        max_size=4,
     )
 )
 def test_agrees_with_python_dotenv(pairs: list[tuple[str, str]]) -> None:
     # Ours alone: \\$ is an escape, and nothing but a comment is an empty value.
-    text = "".join(f"{name}={value}\n" for name, value in pairs if "\\$" not in value and not value.lstrip(" ").startswith("#"))
+    text = "".join(
+        f"{name}={value}\n" for name, value in pairs if "\\$" not in value and not value.lstrip(" ").startswith("#")
+    )
     try:
         ours = parse_env("x", text)
     except EnvFileError:
@@ -77,7 +84,9 @@ def test_agrees_with_python_dotenv(pairs: list[tuple[str, str]]) -> None:
     assert ours == theirs
 
 
-@given(st.dictionaries(st.from_regex("[A-Z]{1,5}", fullmatch=True), st.text(max_size=10).filter(lambda t: "\0" not in t)))
+@given(
+    st.dictionaries(st.from_regex("[A-Z]{1,5}", fullmatch=True), st.text(max_size=10).filter(lambda t: "\0" not in t))
+)
 def test_quoted_values_round_trip(values: dict[str, str]) -> None:
     def quote(value: str) -> str:
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r") + '"'
@@ -99,7 +108,7 @@ def test_secret(tmp_path: Path, content: bytes, value: str) -> None:
 def test_a_wrong_secret(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
-    with pytest.raises(EnvFileError, match="NUL|UTF-8|larger"):
+    with pytest.raises(EnvFileError, match=r"NUL|UTF-8|larger"):
         read_secret(str(path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -46,6 +47,7 @@ def test_expand(text: str, expanded: str) -> None:
 @given(st.text("$()A{ ", max_size=20))
 def test_expand_without_names_only_undoes_escapes(text: str) -> None:
     assume("$$$" not in text)  # which of three is the escape is tested above
+    assume(not re.search(r"(?<!\$)\$\(", text))  # a reference swallows what is in it
     assert expand(text, {}) == text.replace("$$(", "$(")
 
 
@@ -55,7 +57,7 @@ def test_expand_keeps_what_surrounds_a_name(around: str, value: str) -> None:
 
 
 def test_expand_imports_nothing_heavy() -> None:
-    code = "import sys; before = set(sys.modules); import entrypoint.config.expand; print(*sorted(set(sys.modules) - before))"
+    code = "import sys; old = set(sys.modules); import entrypoint.config.expand; print(*set(sys.modules) - old)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"re", "yaml", "typing", "enum"} & set(loaded)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from entrypoint.config.grace import LEAST, budget, find_cycle, shorten
 from entrypoint.config.spec import Pool, Process, Stop
-from tests.unit.config.conftest import Errors, Load
+
+if TYPE_CHECKING:
+    from tests.unit.config.conftest import Errors, Load
 
 CHAIN = """
 pools:
@@ -102,7 +106,9 @@ NAMES = ["a", "b", "c", "d", "e"]
 
 
 @given(
-    st.lists(st.tuples(st.floats(0.1, 100), st.none() | st.floats(0, 30), st.sets(st.integers(0, 4))), min_size=1, max_size=5),
+    st.lists(
+        st.tuples(st.floats(0.1, 100), st.none() | st.floats(0, 30), st.sets(st.integers(0, 4))), min_size=1, max_size=5
+    ),
     st.floats(0, 60),
     st.floats(0.1, 300),
 )
@@ -118,5 +124,7 @@ def test_what_was_shortened_fits(
     shorter, delay = shorten(pools, drain_delay, grace_period)
     least = budget(tuple(one._replace(stop=one.stop._replace(timeout=LEAST, delay=0.0)) for one in pools), 0.0).total
     assert budget(shorter, delay).total <= max(grace_period, least) + 1e-6
-    assert all(LEAST <= (new.stop.timeout or 0) <= (old.stop.timeout or 0) for new, old in zip(shorter, pools, strict=True))
+    assert all(
+        LEAST <= (new.stop.timeout or 0) <= (old.stop.timeout or 0) for new, old in zip(shorter, pools, strict=True)
+    )
     assert delay <= drain_delay

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tests.unit.config.conftest import Errors, Load
+if TYPE_CHECKING:
+    from tests.unit.config.conftest import Errors, Load
 
 TEXT = """
 pools:
@@ -79,7 +82,11 @@ def test_a_variable_that_names_nothing(errors: Errors, name: str) -> None:
 
 
 def test_a_wrong_value_names_the_variable(errors: Errors) -> None:
-    environ = {"ENTRYPOINT_POOLS__WEB__WORKERS": "four", "ENTRYPOINT_POOLS__WEB__AFTER": "[", "ENTRYPOINT_POOLS__WEB__HOOKS": "x"}
+    environ = {
+        "ENTRYPOINT_POOLS__WEB__WORKERS": "four",
+        "ENTRYPOINT_POOLS__WEB__AFTER": "[",
+        "ENTRYPOINT_POOLS__WEB__HOOKS": "x",
+    }
     assert errors(TEXT, environ) == [
         "ENTRYPOINT_POOLS__WEB__AFTER: not YAML: did not find expected node content while parsing a flow node",
         "ENTRYPOINT_POOLS__WEB__HOOKS: pools.web.hooks: not supported yet",
@@ -119,10 +126,10 @@ def test_set_overrides_both(config: Load) -> None:
         ("pools.web.workers", "--set pools.web.workers: not PATH=VALUE"),
         ("pools..web=1", "--set pools..web: not PATH=VALUE"),
         ("=1", "--set : not PATH=VALUE"),
-        ("pools.web.command=a", "--set pools.web.command: pools.web.command: list of words expected, not a single value"),
+        ("pools.web.after=a", "--set pools.web.after: pools.web.after: list of pools expected, not a single value"),
         ("pools.web.command.5=a", "--set pools.web.command.5: names nothing in the configuration"),
         ("pools.web.critical.x=a", "--set pools.web.critical.x: names nothing in the configuration"),
-        ("pools.web.env.A={file: /nonexistent}", "--set pools.web.env.A: pools.web.env.A: cannot read /nonexistent: no such file or directory"),
+        ("pools.web.env.A={file: /}", "--set pools.web.env.A: pools.web.env.A: cannot read /: it is a directory"),
         ("pools.web.env.A=hunter2\0", "--set pools.web.env.A: pools.web.env.A: holds a NUL byte"),
     ],
 )  # fmt: skip
@@ -139,7 +146,9 @@ def test_flags_are_for_the_pool_main_or_the_only_one(config: Load, errors: Error
         "--workers: no pool is named main, and there is more than one",
         "-- COMMAND: no pool is named main, and there is more than one",
     ]
-    assert errors("pools: {x: {command: [a]}}", workers=0) == ["--workers: pools.x.workers: out of range 1 to 10000: '0'"]
+    assert errors("pools: {x: {command: [a]}}", workers=0) == [
+        "--workers: pools.x.workers: out of range 1 to 10000: '0'"
+    ]
 
 
 def test_a_command_on_the_command_line_is_enough(config: Load) -> None:

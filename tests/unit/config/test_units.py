@@ -30,9 +30,11 @@ def test_duration(text: str, seconds: float) -> None:
     assert units.parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1s", "1d", "30s1m", "1 s", "1e3", "inf", "nan", "٣s", "1s ", "0x1", "9999h"])
+@pytest.mark.parametrize(
+    "text", ["", "s", "-1s", "1d", "30s1m", "1 s", "1e3", "inf", "nan", "٣s", "1s ", "0x1", "9999h"]
+)
 def test_not_a_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="not a duration|longer"):
+    with pytest.raises(ValueError, match=r"not a duration|longer"):
         units.parse_duration(text)
 
 
@@ -62,7 +64,7 @@ def test_size(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "1K", "1KB", "Mi", "1 Mi", "1e", "10E", "16Ei", "1e99", "0x10", "1_000"])
 def test_not_a_size(text: str) -> None:
-    with pytest.raises(ValueError, match="size|larger"):
+    with pytest.raises(ValueError, match=r"size|larger"):
         units.parse_size(text)
 
 
