@@ -9,12 +9,16 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker
 import pytest
 from docker.errors import BuildError, DockerException
-from docker.models.containers import Container
+
+if TYPE_CHECKING:
+    import socket
+
+    from docker.models.containers import Container
 
 BASE_IMAGE = os.environ.get("TEST_BASE_IMAGE", "entrypoint-base:bookworm")
 CONFIG = "/etc/entrypoint/config.yaml"
@@ -77,7 +81,7 @@ class Box:
         self.output = ""
         self._raw = b""
         self._stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 1})
-        self._socket = self._stream._sock
+        self._socket: socket.socket = self._stream._sock  # type: ignore[union-attr] # over the local socket it has one
         container.start()
 
     def read(self, deadline: float) -> bool:

@@ -40,7 +40,7 @@ def test_a_limit_of_processes_is_said_and_survived(run: Run) -> None:
     config = "pools: {web: {workers: 20, command: [sh, -c, 'echo $ENTRYPOINT_WORKER up; exec sleep 1000']}}"
     box = run(config=config, pids_limit=limit)
     box.wait_for_all("web/0 up", "cannot spawn web/")
-    assert box.container.reload() is None
+    box.container.reload()
     assert box.container.status == "running"
     code, seconds = box.stop()
     assert code == 0, box.output

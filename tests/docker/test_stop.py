@@ -36,13 +36,8 @@ def test_every_worker_gets_term_and_the_container_is_gone_at_once(run: Run) -> N
 
 
 def test_processes_that_escaped_from_their_worker_are_swept(run: Run) -> None:
-    box = run(
-        config="""
-        pools:
-          web:
-            command: [sh, -c, "setsid sh -c 'trap \\"\\" TERM; echo escaped; while :; do sleep 1; done' & exec sleep 1000"]
-        """
-    )
+    escapee = "trap : TERM; echo escaped; while :; do sleep 1; done"
+    box = run(config=f"""pools: {{web: {{command: [sh, -c, "setsid sh -c '{escapee}' & exec sleep 1000"]}}}}""")
     box.wait_for("escaped\n")
     code, seconds = box.stop()
     assert code == 0, box.output
