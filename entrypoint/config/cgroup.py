@@ -28,7 +28,11 @@ class Limits(NamedTuple):
     affinity: int  # CPUs that it may be scheduled on
 
 
-def limits(root: str = "/", affinity: int | None = None) -> Limits:
+def limits(
+    root: str = "/",
+    affinity: int | None = None,
+    environ: Mapping[str, str] | None = None,  # noqa: ARG001  # callers hand the same to `auto_workers`, which uses it
+) -> Limits:
     """The tightest limits of the process's group and all its visible ancestors, cgroup v1, v2 or both.
 
     `root` and `affinity` replace the real system in tests. Never raises: what cannot be read is no limit.

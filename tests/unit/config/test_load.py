@@ -328,6 +328,19 @@ def test_more_errors_than_anyone_reads_are_counted(errors: Errors) -> None:
     assert lines[-1] == "config.yaml: 400 more errors"
 
 
+def test_the_parser_without_libyaml_says_the_same(
+    config: Load, errors: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = "pools:\n  web: {command: [a], workers: 010}\n  b: &b {command: [NO]}\n  c: *b\nx: 1\n"
+    good = "pools:\n  b: &b {command: [NO, 1.10]}\n  c: {<<: *b, workers: 2}\n"
+    fast = config(good), errors(bad)
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    assert (config(good), errors(bad)) == fast
+    assert errors("a: b: c") == ["config.yaml:1: not YAML: mapping values are not allowed here"]
+    assert errors(b"a: \x01")[0].startswith("config.yaml:1: not YAML: special characters")
+    assert "nested deeper" in errors("[" * 100_000)[0]
+
+
 def refusal(path: str | Path) -> str:
     with pytest.raises(ConfigError) as raised:
         load(Request(str(path)), {})
