@@ -1,0 +1,3 @@
+"""A PID-1-safe master for pools of workers in containers."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,282 @@
+"""A pool: its size, what it does about deaths, and when it gives up or completes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from entrypoint.core import shutdown, worker
+from entrypoint.core.model import (
+    ACTIVE,
+    BACKOFF,
+    KILLING,
+    NEVER,
+    PHASE_RUNNING,
+    PHASE_STARTING,
+    READY,
+    STARTING,
+    STOPPING,
+    WAITING,
+)
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from entrypoint.core.events import Exited, Outcome
+    from entrypoint.core.model import Master, Pool, Worker
+
+
+# -- size ----------------------------------------------------------------------------------------------------
+
+
+def start(m: Master, pool: Pool, now: float) -> None:
+    """Give the pool its workers."""
+    pool.status = ACTIVE
+    pool.desired = pool.spec.workers
+    reconcile(m, pool, now)
+
+
+def reconcile(m: Master, pool: Pool, now: float) -> None:
+    """Bring the number of workers that stay to the desired one; the oldest go first."""
+    if pool.status != ACTIVE:
+        return
+    staying = len(pool.workers) - pool.leaving
+    for _ in range(pool.desired - staying):
+        m.add_worker(pool, now)
+    surplus = staying - pool.desired
+    if surplus <= 0:
+        return
+    waiting = [w for w in pool.workers.values() if w.state == BACKOFF][:surplus]
+    oldest = [w for w in pool.workers.values() if w.state in (STARTING, READY)][: surplus - len(waiting)]
+    for w in waiting + oldest:
+        worker.happen(m, w, worker.DRAIN, now, "scale_down")
+
+
+def resize(m: Master, pool: Pool, count: int, now: float) -> None:
+    """Give the pool another size, unless the master is on its way out or the pool runs to completion."""
+    if m.phase not in (PHASE_STARTING, PHASE_RUNNING) or pool.completed or count == pool.desired:
+        return
+    if pool.status == WAITING:
+        pool.spec = pool.spec._replace(workers=count)
+        return
+    m.report("info", "pool_resized", pool, workers=count, before=pool.desired)
+    pool.desired = count
+    reconcile(m, pool, now)
+
+
+# -- readiness -----------------------------------------------------------------------------------------------
+
+
+def became_ready(m: Master, pool: Pool, now: float) -> None:
+    """One more of its workers is ready, or it completed: pools that come after it may start."""
+    if pool.was_ready or not pool.is_ready:
+        return
+    pool.was_ready = True
+    m.report("info", "pool_ready", pool)
+    if m.phase != PHASE_STARTING:
+        return
+    for dependent in pool.dependents:
+        if dependent.status == WAITING and all(p.was_ready for p in dependent.after):
+            start(m, dependent, now)
+    if not any(p.status == WAITING for p in m.pools.values()):
+        m.phase = PHASE_RUNNING
+
+
+def watch_uptime(m: Master, w: Worker, now: float) -> None:
+    """Remember a new life as one that may reach min_uptime and so end a row of failures."""
+    pool = w.pool
+    limit = pool.spec.restart.min_uptime
+    young = pool.young
+    while young and (young[0].born + limit <= now or young[0].outcome is not None):
+        young.popleft()
+    young.append(w)
+    if pool.failures and pool.deadline == NEVER:
+        m.arm(pool, young[0].born + limit)
+
+
+def uptime_due(m: Master, pool: Pool, now: float) -> None:
+    """A worker may have reached min_uptime: the row of failures is over."""
+    limit = pool.spec.restart.min_uptime
+    young = pool.young
+    while young and young[0].outcome is not None:
+        young.popleft()
+    if not young or not pool.failures:
+        return
+    if young[0].born + limit > now:
+        m.arm(pool, young[0].born + limit)
+        return
+    pool.failures = 0
+    m.report("info", "pool_recovered", pool, slot=young[0].slot)
+
+
+# -- ends ----------------------------------------------------------------------------------------------------
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Why a worker ended that nobody asked to."""
+    if outcome.signal is not None:
+        return "signal"
+    return "error" if outcome.code else "completed"
+
+
+def outcome_fields(outcome: Outcome) -> dict[str, Any]:
+    """The exit code or the signal, for a log line."""
+    return {"signal": outcome.signal} if outcome.signal is not None else {"code": outcome.code}
+
+
+def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
+    """Log the end of a worker's main process."""
+    reason = w.reason or reason_of(event.outcome)
+    level = "info" if w.reason or reason == "completed" else "warning"
+    fields: dict[str, Any] = {"reason": reason, **outcome_fields(event.outcome), "uptime": round(now - w.born, 3)}
+    if event.error:
+        level, fields["error"] = "error", event.error
+        w.pool.last_error = event.error
+    elif not w.reason and reason != "completed":
+        w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {reason} {event.outcome.status}"
+    if not event.alone:
+        fields["left_processes"] = True
+    m.report(level, "worker_exited", w, **fields)
+
+
+def vacated(m: Master, w: Worker, now: float, chance: float) -> None:
+    """Nothing is left of a worker: settle what its end means, and fill its slot."""
+    pool = w.pool
+    m.remove_worker(w)
+    if not w.reason:
+        settle(m, w, now, chance)
+    elif pool.is_init and w.reason == "boot_timeout":
+        fail(m, w, w.outcome.status if w.outcome else 0, f"init command {pool.name} timed out", now)
+    if pool.status == STOPPING:
+        if not pool.workers:
+            shutdown.pool_closed(m, pool, now)
+    else:
+        reconcile(m, pool, now)
+
+
+def settle(m: Master, w: Worker, now: float, chance: float) -> None:
+    """A worker ended that nobody had asked to go."""
+    pool, restart = w.pool, w.pool.spec.restart
+    status = w.outcome.status if w.outcome is not None else 0
+    never_ran = not pool.executed
+    if never_ran and pool.spec.critical and not pool.is_init:
+        give_up(m, w, status, "its command cannot be executed", now)
+        return
+    if restart.policy == "never" or (restart.policy == "on-failure" and status == 0):
+        finish(m, w, status, now)
+        return
+    pool.restarts += 1
+    delay = 0.0
+    if now - w.born >= restart.min_uptime:
+        pool.failures = 0
+    else:
+        pool.failures += 1
+        delay = failure_delay(pool, chance)
+        exhausted = 0 < restart.give_up_after <= pool.failures
+        if exhausted and pool.spec.critical and not pool.counts[READY]:
+            give_up(m, w, status, f"{pool.failures} failed boots in a row", now)
+            return
+        uptime_check(m, pool)
+    if pool.status == ACTIVE:
+        m.add_worker(pool, now + delay)
+        if delay:
+            m.report("warning", "pool_backoff", pool, slot=w.slot, failures=pool.failures, retry_in=round(delay, 3))
+
+
+def failure_delay(pool: Pool, chance: float) -> float:
+    """Seconds before the replacement after the latest failure in a row; `chance` in [0, 1) spreads it."""
+    backoff, limit = pool.spec.restart.backoff, pool.spec.restart.give_up_after
+    if pool.failures <= 1 and limit != 1:
+        return 0.0
+    if 0 < limit <= pool.failures:
+        delay = backoff.max
+    else:
+        delay = min(backoff.max, backoff.initial * backoff.factor ** min(pool.failures - 2, 64))
+    return delay * (1 + backoff.jitter * (2 * chance - 1))
+
+
+def uptime_check(m: Master, pool: Pool) -> None:
+    """Arm the end of the row of failures, if a worker lives that can bring it."""
+    while pool.young and pool.young[0].outcome is not None:
+        pool.young.popleft()
+    if pool.young and pool.deadline == NEVER:
+        m.arm(pool, pool.young[0].born + pool.spec.restart.min_uptime)
+
+
+def finish(m: Master, w: Worker, status: int, now: float) -> None:
+    """A worker ended for good."""
+    pool = w.pool
+    pool.finished += 1
+    pool.desired = max(0, pool.desired - 1)
+    if status and pool.spec.critical and not m.first_error:
+        m.first_error = status
+        m.exit_fields = {"pool": pool.name, "slot": w.slot, **(outcome_fields(w.outcome) if w.outcome else {})}
+    if pool.desired or pool.workers:
+        return
+    pool.completed = True
+    m.report("info", "pool_completed", pool)
+    if pool.is_init:
+        init_finished(m, w, status, now)
+        return
+    became_ready(m, pool, now)
+    critical = [p for p in m.pools.values() if p.spec.critical] or list(m.pools.values())
+    if all(p.completed for p in critical) and m.phase in (PHASE_STARTING, PHASE_RUNNING):
+        m.exit_code = m.first_error
+        shutdown.begin(m, now, "all pools completed", delay=False)
+
+
+def give_up(m: Master, w: Worker, status: int, why: str, now: float) -> None:
+    """A critical pool cannot work."""
+    pool = w.pool
+    if m.phase not in (PHASE_STARTING, PHASE_RUNNING):  # a requested stop is on its way; leave it its exit code
+        return
+    pool.failed = True
+    fail(m, w, status, f"pool {pool.name} gave up: {why}", now)
+
+
+def fail(m: Master, w: Worker, status: int, reason: str, now: float) -> None:
+    """Stop everything with the code of the worker that decided it."""
+    m.exit_code = status or 1
+    m.exit_fields = {"pool": w.pool.name, "slot": w.slot, **(outcome_fields(w.outcome) if w.outcome else {})}
+    if w.pool.last_error:
+        m.exit_fields["error"] = w.pool.last_error
+    m.report("warning", "giving_up", w.pool, reason=reason, exit_code=m.exit_code)
+    serving = any(p.counts[READY] for p in m.pools.values())
+    shutdown.begin(m, now, reason, delay=serving)
+
+
+# -- init commands -------------------------------------------------------------------------------------------
+
+
+def start_next(m: Master, now: float) -> None:
+    """Run the next init command, or start the pools that wait for nothing."""
+    if m.init:
+        start(m, m.init[0], now)
+        return
+    for pool in m.pools.values():
+        if pool.status == WAITING and not pool.after:
+            start(m, pool, now)
+    if not any(p.status == WAITING for p in m.pools.values()):
+        m.phase = PHASE_RUNNING
+
+
+def init_finished(m: Master, w: Worker, status: int, now: float) -> None:
+    """An init command ended by itself."""
+    if status:
+        fail(m, w, status, f"init command {w.pool.name} failed", now)
+    elif m.phase == PHASE_STARTING:
+        m.init.pop(0)
+        start_next(m, now)
+
+
+__all__ = [
+    "KILLING",
+    "became_ready",
+    "reconcile",
+    "report_exit",
+    "resize",
+    "start",
+    "start_next",
+    "uptime_due",
+    "vacated",
+    "watch_uptime",
+]

@@ -1,0 +1,1 @@
+"""The shell around the core: everything that talks to the kernel, and the loop that ties the two together."""

@@ -1,0 +1,176 @@
+"""From the command line to the running loop, and from the loop's end to the exit code.
+
+Up to the loop everything fails fast: one line on standard error, an exit code, nothing started.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from entrypoint.master import loader
+
+if TYPE_CHECKING:
+    from entrypoint.config.spec import Spec
+    from entrypoint.core.actions import Exit
+    from entrypoint.master.log import Log
+
+OPERATIONAL, INTERNAL = 1, 70
+LOAD_PATIENCE = 5.0  # how long a TERM waits for a configuration that is being read, before nothing runs at all
+LOG_PATIENCE = 0.05  # how long the last lines wait for a reader
+GENERATED = frozenset({"ENTRYPOINT_POOL", "ENTRYPOINT_SLOT", "ENTRYPOINT_WORKER", "ENTRYPOINT_GENERATION"})
+
+
+def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> int:
+    """Run the pools of a configuration file; returns the exit code."""
+    began = time.monotonic()
+    try:
+        loading = loader.start(path, sets, workers, command)
+    except OSError:  # no process to be had: read it here, at the cost of some memory
+        result = loader.load(path, sets, workers, command)
+    else:
+        # While the child reads, on another core if there is one, the master imports what it is made of.
+        from entrypoint.master import loop, sockets  # noqa: F401 - imported early on purpose
+
+        result = _wait(path, loading)
+    for error in result.errors:
+        print(f"entrypoint: {error}", file=sys.stderr)
+    if result.spec is None:
+        return result.exit_code
+    return _run(result.spec, result.warnings, began)
+
+
+def run_command(command: tuple[str, ...], workers: int | None) -> int:
+    """Run one command without a configuration: init mode, or a pool when `workers` is more than one."""
+    from entrypoint.config.initmode import init_spec
+
+    return _run(init_spec(command, workers, os.environ), (), time.monotonic())
+
+
+def _wait(path: str, loading: loader.Loading) -> loader.Answer:
+    """Wait for the child that reads the configuration; a stop that is asked for meanwhile takes effect after it.
+
+    Signals are still blocked here, so they stay pending, except that a reader which hangs (on a dead network file
+    system, say) must not hang the stop.
+    """
+    import select
+    import signal
+
+    chunks = []
+    poll = select.poll()
+    poll.register(loading.fd, select.POLLIN)
+    asked = 0.0
+    while True:
+        if poll.poll(100):
+            data = os.read(loading.fd, 1 << 16)
+            if not data:
+                break
+            chunks.append(data)
+        elif {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & signal.sigpending():
+            asked = asked or time.monotonic()
+            if time.monotonic() - asked > LOAD_PATIENCE:
+                os.kill(loading.pid, signal.SIGKILL)
+                return loader.Answer(None, (), (f"cannot load {path}: stopped while it was being read",), 0)
+    os.close(loading.fd)
+    os.waitpid(loading.pid, 0)
+    return loader.answer(path, b"".join(chunks))
+
+
+def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
+    import gc
+
+    from entrypoint.master import kernel, terminal
+    from entrypoint.master.log import Log
+    from entrypoint.master.loop import Loop
+    from entrypoint.master.sockets import SocketError, Sockets
+    from entrypoint.master.spawn import Surroundings
+
+    kernel.standard_descriptors()
+    init_mode = any(p.foreground for p in spec.pools)
+    if not init_mode:
+        kernel.keep_descriptors_from_workers()
+    log = Log(2, level="error", style="plain") if init_mode else Log(1, level=spec.log.level, style=spec.log.format)
+    for warning in warnings:
+        log.emit("warning", "config_warning", reason=warning)
+    sockets = Sockets(spec)
+    try:
+        sockets.bind()
+    except (SocketError, OSError) as error:
+        print(f"entrypoint: {error}", file=sys.stderr)
+        sockets.unlink()
+        return OPERATIONAL
+    handled = kernel.catchable() - IGNORED_IN_INIT_MODE if init_mode else {int(n) for n in kernel.HANDLED}
+    prctl = None
+    if os.getpid() != 1:
+        prctl = kernel.Prctl()
+        if not prctl.become_subreaper():
+            log.emit("warning", "no_subreaper", error="cannot become a subreaper: orphans go to another process")
+    tty = terminal.find() if init_mode else None
+    around = Surroundings(
+        environ={k: v for k, v in os.environ.items() if init_mode or k not in GENERATED},
+        master_pid=os.getpid(),
+        null=_null(3 + sockets.most),
+        handled=tuple(sorted(handled)),
+        prctl=prctl,
+        oom_score_adj=_oom_score_adj(),
+        terminal=tty,
+    )
+    log.emit("info", "master_started", pid=os.getpid(), version=_version(), config=spec.path, sha256=spec.sha256[:12])
+    signals = kernel.Signals(handled)
+    loop = Loop(spec, around, signals, sockets, log)
+    gc.collect()
+    gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
+    exit_order = loop.run()
+    if tty is not None:
+        terminal.take_back(tty)
+    sockets.unlink()
+    _say_goodbye(spec, exit_order, log, began, loop.orphans, quiet=init_mode)
+    os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
+
+
+IGNORED_IN_INIT_MODE = {21, 22}  # TTIN, TTOU: the kernel's to the master about its terminal, not messages to pass on
+
+
+def _say_goodbye(spec: Spec, order: Exit, log: Log, began: float, orphans: int, *, quiet: bool) -> None:
+    from entrypoint.master import termination
+    from entrypoint.master.loop import signal_name
+
+    fields = dict(order.fields) if order.code and order.reason and "requested" not in order.reason else {}
+    if isinstance(fields.get("signal"), int):
+        fields["signal"] = signal_name(fields["signal"])
+    uptime = round(time.monotonic() - began, 3)
+    if not quiet:
+        log.emit(
+            "info", "master_exiting", exit_code=order.code, reason=order.reason, uptime=uptime, orphans_reaped=orphans
+        )
+        termination.write(
+            spec.shutdown.termination_log, {"reason": order.reason, "exit_code": order.code, **fields, "uptime": uptime}
+        )
+    log.finish(LOG_PATIENCE)
+    sys.stdout.flush()
+
+
+def _version() -> str:
+    from entrypoint import __version__
+
+    return __version__
+
+
+def _null(at_least: int) -> int:
+    """A descriptor of /dev/null out of the way of the workers' sockets."""
+    import fcntl
+
+    low = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, at_least)
+    os.close(low)
+    return high
+
+
+def _oom_score_adj() -> int | None:
+    try:
+        with open("/proc/self/oom_score_adj", "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,176 @@
+"""Signals, children and the other system calls of the master."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import NamedTuple
+
+from entrypoint.core.events import Outcome
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+# Never caught: two cannot be, and four mean a fault in the instruction itself, which a handler would repeat for ever.
+UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+
+# Caught in pool mode; every other signal keeps its default, which for PID 1 is to be ignored.
+HANDLED = {
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCHLD,
+}
+
+
+class Signals:
+    """The signals the master got and has not handled yet.
+
+    The handler only notes the number (so nothing is lost, whatever the number of signals: identical ones merge, as
+    in the kernel); the byte that the interpreter's C handler writes to `fd` only wakes the loop.
+    """
+
+    def __init__(self, numbers: set[signal.Signals] | set[int]) -> None:
+        self.pending: set[int] = set()
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self.fd = self._reader.fileno()
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self.numbers = tuple(int(n) for n in numbers)
+        for number in self.numbers:
+            signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.pending.add(number)
+
+    def drain(self) -> None:
+        """Empty the wake-up socket."""
+        try:
+            while self._reader.recv(4096):
+                pass
+        except OSError:  # empty
+            pass
+
+    def take(self) -> list[int]:
+        """The pending signals, the most urgent first: an end before everything else."""
+        if not self.pending:
+            return []
+        taken = []
+        for number in sorted(self.pending, key=lambda n: (n not in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), n)):
+            self.pending.discard(number)
+            taken.append(number)
+        return taken
+
+
+def catchable() -> set[int]:
+    """Every signal that a handler can be given."""
+    return {int(n) for n in signal.valid_signals()} - {int(n) for n in UNCATCHABLE}
+
+
+class Dead(NamedTuple):
+    """A child that has ended and still is a zombie: its pid and group cannot belong to anybody else yet."""
+
+    pid: int
+    outcome: Outcome
+
+
+def peek() -> Dead | None:
+    """The next child that has ended, left as it is.
+
+    Raises ChildProcessError when there is no child at all.
+    """
+    info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if info is None:
+        return None
+    if info.si_code == os.CLD_EXITED:
+        return Dead(info.si_pid, Outcome(code=info.si_status))
+    return Dead(info.si_pid, Outcome(signal=info.si_status))
+
+
+def reap(pid: int) -> None:
+    """Collect the zombie `pid`; from here on the number may be anybody's."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
+
+
+def group_exists(pgid: int) -> bool:
+    """Whether a process of that group is left."""
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def send(pid: int, signum: int) -> None:
+    """Signal one process; one that is gone is no error, one that may not be signalled is.
+
+    Raises PermissionError.
+    """
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        pass
+
+
+def send_group(pgid: int, signum: int) -> None:
+    """Signal a process group, as far as it is there and ours to signal."""
+    try:
+        os.killpg(pgid, signum)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+class Prctl:
+    """prctl(2), which the standard library lacks. Loaded only outside of PID 1, where the kernel sees to both itself:
+    orphans come to PID 1, and nothing outlives it."""
+
+    def __init__(self) -> None:
+        import ctypes
+
+        self._prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def become_subreaper(self) -> bool:
+        """Make orphans of our descendants our children; see PR_SET_CHILD_SUBREAPER in prctl(2)."""
+        return bool(self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+    def die_with_parent(self) -> None:
+        """Ask for SIGKILL when the parent dies; see PR_SET_PDEATHSIG in prctl(2)."""
+        self._prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def standard_descriptors() -> None:
+    """Make sure that 0, 1 and 2 are open, so that no other file can land there."""
+    while True:
+        fd = os.open(os.devnull, os.O_RDWR)
+        if fd > 2:  # noqa: PLR2004 - the three standard descriptors
+            os.close(fd)
+            return
+        os.set_inheritable(fd, True)
+
+
+def keep_descriptors_from_workers() -> None:
+    """Mark every descriptor beyond 2 that the master itself inherited as not for its children."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        names = [str(n) for n in range(3, 256)]  # no /proc: the usual suspects
+    for name in names:
+        if int(name) > 2:  # noqa: PLR2004 - the three standard descriptors
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:  # the descriptor of the listing itself
+                pass

@@ -1,0 +1,211 @@
+"""The master's log: one line an event, written so that no reader can ever block the master.
+
+Lines are queued as plain values. structlog, which renders them, is imported when the first line is due to be
+written, which is after the first workers were spawned; and a line that cannot be written is kept for a while, then
+dropped and counted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import sys
+import time
+from collections import deque
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+MAX_QUEUED = 4096  # lines kept while nobody reads
+MAX_LINE = 4096  # bytes; PIPE_BUF, so that a line on a pipe is whole or not there
+MAX_VALUE = 1000  # characters of one field
+
+
+class Output:
+    """A descriptor that is written without ever blocking, though it is shared with others who rely on its flags."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd  # to wait on until it is writable
+        self._write: Callable[[bytes], int]
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=os.dup(fd))
+            self._write = self._send
+            return
+        if stat.S_ISREG(mode):  # the workers' position in it must be ours too, and a file never makes anybody wait
+            self._write = self._plain
+            return
+        try:
+            # O_NONBLOCK on `fd` itself would be seen by every worker: an open file description of our own it must be.
+            self.fd = os.open(
+                f"/proc/self/fd/{fd}",
+                os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC,
+            )
+            self._write = self._plain
+        except OSError:  # a pipe made by another user, or no /proc
+            self._write = self._no_wait
+
+    def write(self, data: bytes) -> int:
+        """Write what fits; returns how many bytes did. Raises OSError (EAGAIN when nothing fits)."""
+        return self._write(data)
+
+    def _plain(self, data: bytes) -> int:
+        return os.write(self.fd, data)
+
+    def _send(self, data: bytes) -> int:
+        return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def _no_wait(self, data: bytes) -> int:
+        try:
+            return os.pwritev(self.fd, [data], -1, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+        return os.write(self.fd, data)  # a terminal of another user: it blocks only while somebody stops it
+
+
+class Log:
+    """What the master has to say. Never raises."""
+
+    def __init__(self, fd: int = 1, *, level: str = "info", style: str = "auto") -> None:
+        self.dropped = 0
+        self.blocked = False  # wait until `output` is writable
+        self.output: Output | None = None
+        self._threshold = LEVELS[level]
+        self._queue: deque[tuple[float, str, str, dict[str, Any]]] = deque()
+        self._rest = b""  # of a line that was written in part
+        self._render: Callable[[dict[str, Any]], str] | None = None
+        self._told = 0  # drops that the log itself has told of
+        try:
+            self.output = Output(fd)
+            self._console = style == "console" or (style == "auto" and os.isatty(fd))
+            if style == "plain":
+                self._render = plain
+        except OSError:  # closed: there is nobody to tell
+            self._console = False
+
+    def configure(self, level: str, style: str) -> None:
+        """Change the level and the form of the lines to come."""
+        self._threshold = LEVELS[level]
+        if style != "auto":
+            self._console = style == "console"
+
+    def emit(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Queue one line."""
+        if LEVELS[level] < self._threshold:
+            return
+        if len(self._queue) >= MAX_QUEUED:
+            self.dropped += 1
+            return
+        self._queue.append((time.time(), level, event, fields))
+
+    @property
+    def pending(self) -> bool:
+        """Whether a line waits that could be written now."""
+        return bool(self._queue or self._rest) and not self.blocked
+
+    def flush(self, most: int = MAX_QUEUED) -> None:
+        """Write queued lines, as many as `most`, as far as the output takes them now."""
+        self.blocked = False
+        if self.output is None:
+            self.dropped += len(self._queue)
+            self._queue.clear()
+            return
+        while most and (self._rest or self._queue or self.dropped > self._told):
+            if not self._rest:
+                self._rest = self._next_line()
+                most -= 1
+            try:
+                self._rest = self._rest[self.output.write(self._rest) :]
+            except BlockingIOError:
+                self.blocked = True
+                return
+            except OSError:  # closed (EPIPE), or a full disk: this line is lost, the next may not be
+                self._rest = b""
+                self.dropped += 1
+                if not self._queue:
+                    return
+
+    def finish(self, patience: float) -> None:
+        """Write what is left, waiting for the reader no longer than `patience` seconds."""
+        until = time.monotonic() + patience
+        self.flush()
+        while self.blocked and self.output is not None and (left := until - time.monotonic()) > 0:
+            import select
+
+            poll = select.poll()
+            poll.register(self.output.fd, select.POLLOUT)
+            if not poll.poll(left * 1000):
+                return
+            self.flush()
+
+    def _next_line(self) -> bytes:
+        if self.dropped > self._told and len(self._queue) < MAX_QUEUED // 2:
+            count, self._told = self.dropped - self._told, self.dropped
+            fields: dict[str, Any] = {"count": count, "total": self.dropped}
+            item = (time.time(), "warning", "log_lines_dropped", fields)
+        else:
+            item = self._queue.popleft()
+        when, level, event, fields = item
+        if self._render is None:  # the first line: structlog is imported now
+            self._render = renderer(console=self._console)
+        line: dict[str, Any] = {"timestamp": timestamp(when), "level": level, "event": event}
+        for key, value in fields.items():
+            line[key] = value[:MAX_VALUE] + "…" if isinstance(value, str) and len(value) > MAX_VALUE else value
+        try:
+            data = self._render(line).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception as error:  # noqa: BLE001 - a line that cannot be rendered must not end PID 1
+            data = f'{{"level": "error", "event": "bug", "error": "cannot render {event}: {type(error)}"}}\n'.encode()
+        if len(data) > MAX_LINE:
+            data = data[: MAX_LINE - 1] + b"\n"
+        return data
+
+
+def timestamp(when: float) -> str:
+    """RFC 3339 in UTC with microseconds; `when` is wall-clock time in seconds."""
+    seconds, fraction = divmod(round(when * 1_000_000), 1_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:06d}Z"
+
+
+def plain(line: dict[str, Any]) -> str:
+    """What the user of a command line gets to read."""
+    return f"entrypoint: {line.get('error') or line['event']}"
+
+
+def renderer(*, console: bool) -> Callable[[dict[str, Any]], str]:
+    """A structlog logger that hands back the text of an event instead of writing it: the writing is ours."""
+    structlog = _import_structlog()
+    last = structlog.dev.ConsoleRenderer(colors=True) if console else structlog.processors.JSONRenderer()
+    logger = structlog.wrap_logger(
+        structlog.ReturnLogger(),
+        processors=[_important_first, last],
+        wrapper_class=structlog.BoundLogger,
+    )
+
+    def render(line: dict[str, Any]) -> str:
+        return str(logger.msg(line.pop("event"), **line))
+
+    return render
+
+
+def _important_first(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+    """A structlog processor: people read the left end of a line."""
+    return {"timestamp": line.pop("timestamp"), "level": line.pop("level"), "event": line.pop("event"), **line}
+
+
+def _import_structlog() -> Any:  # noqa: ANN401 - a module
+    """structlog without asyncio, which it imports for asynchronous loggers: 50 ms and 6 MB that PID 1 has no use for."""
+    stand_in = "asyncio" not in sys.modules
+    if stand_in:
+        sys.modules["asyncio"] = ModuleType("asyncio")
+    try:
+        import structlog
+    finally:
+        if stand_in:
+            del sys.modules["asyncio"]
+    return structlog

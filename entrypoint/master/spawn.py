@@ -1,0 +1,256 @@
+"""From fork to exec: one worker's process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from entrypoint.config.spec import Process
+    from entrypoint.master.kernel import Prctl
+
+FIRST_SOCKET = 3  # SD_LISTEN_FDS_START in sd_listen_fds(3)
+OOM_SCORE_RAISE = 100  # of 1000: enough for the kernel to prefer a worker to the master
+CANNOT_EXECUTE, NOT_FOUND = 126, 127  # as the shell reports it
+
+# Never passed on from what started the master: they speak of its own sockets and its own watchdog.
+MASTERS_OWN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
+class Identity(NamedTuple):
+    """Who a worker is."""
+
+    pool: str
+    slot: int
+    generation: int
+
+
+class Surroundings(NamedTuple):
+    """What is the same for every worker."""
+
+    environ: Mapping[str, str]
+    master_pid: int
+    null: int  # /dev/null
+    handled: tuple[int, ...]  # signals that the master catches
+    prctl: Prctl | None  # None for PID 1
+    oom_score_adj: int | None  # the master's; None: unknown
+    terminal: int | None  # a terminal to hand over in init mode
+
+
+class Child(NamedTuple):
+    """A new process; `status` reads as empty when its program has been executed, as the error when it cannot be."""
+
+    pid: int
+    status: int
+
+
+def spawn(
+    around: Surroundings,
+    process: Process,
+    identity: Identity,
+    sockets: list[tuple[str, int]],
+    *,
+    foreground: bool = False,
+) -> Child:
+    """Fork, and execute `process` in the child.
+
+    `sockets` are (name, descriptor) pairs for descriptors 3, 4, ...; the master keeps those numbers free.
+    Raises OSError when the kernel makes no process or no pipe.
+    """
+    status, report = os.pipe2(os.O_CLOEXEC)
+    # Blocked across the fork: the child must not take a signal in the master's handlers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(status)
+        os.close(report)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+        raise
+    if pid == 0:
+        _child(around, process, identity, sockets, report, foreground=foreground)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    os.close(report)
+    try:
+        os.setpgid(pid, pid)  # here as well as in the child: whoever comes first, the group exists from now on
+    except OSError:  # it has executed its program, or is gone
+        pass
+    return Child(pid, status)
+
+
+def _child(
+    around: Surroundings,
+    process: Process,
+    identity: Identity,
+    sockets: list[tuple[str, int]],
+    report: int,
+    *,
+    foreground: bool,
+) -> NoReturn:
+    code, message = CANNOT_EXECUTE, b"cannot execute"
+    try:
+        signal.set_wakeup_fd(-1)  # the master's: a byte from here would be a signal to it
+        os.setpgid(0, 0)
+        if foreground and around.terminal is not None:
+            os.tcsetpgrp(around.terminal, os.getpid())  # TTOU is blocked, so this does not stop us
+        _limits(around, process, foreground=foreground)
+        environ = _environment(around, process, identity, sockets, foreground=foreground)
+        argv = list(process.argv)
+        if any("$" in word for word in argv):
+            from entrypoint.config.expand import expand
+
+            argv = [expand(word, environ) for word in argv]
+        _credentials(process)
+        if around.prctl is not None:  # after the credentials, which clear it
+            around.prctl.die_with_parent()
+            if os.getppid() != around.master_pid:
+                os._exit(CANNOT_EXECUTE)
+        if process.umask is not None:
+            os.umask(process.umask)
+        if process.cwd:
+            _enter(process.cwd)
+        if not foreground:
+            os.dup2(around.null, 0)
+        for number, (_, fd) in enumerate(sockets, FIRST_SOCKET):
+            os.dup2(fd, number)
+        for number in (*around.handled, signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores the last two
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+        _execute(argv, environ, process.display)
+    except CannotStart as error:
+        code, message = error.code, str(error).encode("utf-8", "replace")
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the copy of the master must end here
+        message = f"cannot execute {process.display}: {error}".encode("utf-8", "replace")
+    finally:
+        try:
+            os.write(report, message[:2000])
+        finally:
+            os._exit(code)
+
+
+class CannotStart(Exception):
+    """Why a worker's program never ran, and the exit code that says so."""
+
+    def __init__(self, message: str, code: int = CANNOT_EXECUTE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _limits(around: Surroundings, process: Process, *, foreground: bool) -> None:
+    adjust = process.oom_score_adj
+    if adjust is None and around.oom_score_adj is not None and not foreground:
+        adjust = min(1000, around.oom_score_adj + OOM_SCORE_RAISE)
+    if adjust is not None:
+        try:
+            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+            os.write(fd, str(adjust).encode())
+            os.close(fd)
+        except OSError as error:
+            if process.oom_score_adj is not None:
+                raise CannotStart(f"cannot set oom_score_adj {adjust}: {error.strerror}") from None
+    limits = {number: (soft, hard) for number, soft, hard in process.rlimits}
+    if not foreground:
+        limits.setdefault(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    for number, pair in limits.items():
+        try:
+            resource.setrlimit(number, pair)
+        except (OSError, ValueError) as error:
+            raise CannotStart(f"cannot set resource limit {number} to {pair}: {error}") from None
+    if process.nice:
+        try:
+            os.nice(process.nice)
+        except OSError as error:
+            raise CannotStart(f"cannot set nice {process.nice}: {error.strerror}") from None
+
+
+def _credentials(process: Process) -> None:
+    who = process.credentials
+    if who is None:
+        return
+    if os.getuid() == who.uid and os.getgid() == who.gid and os.getuid() != 0:
+        return  # already there, and without the right to set what is set
+    try:
+        os.setgroups(who.groups)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+    except OSError as error:
+        raise CannotStart(f"cannot become user {who.name or who.uid}: {error.strerror}") from None
+
+
+def _enter(cwd: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise CannotStart(f"cannot change to directory {cwd}: {error.strerror}") from None
+
+
+def _environment(
+    around: Surroundings,
+    process: Process,
+    identity: Identity,
+    sockets: list[tuple[str, int]],
+    *,
+    foreground: bool,
+) -> dict[str, str]:
+    environ = dict(around.environ)
+    pid = str(os.getpid())
+    if foreground:  # a program that was given sockets must find its own pid beside them
+        if "LISTEN_PID" in environ:
+            environ["LISTEN_PID"] = pid
+        return environ
+    for name in (*MASTERS_OWN, *process.unset):
+        environ.pop(name, None)
+    who = process.credentials
+    if who is not None and who.name:
+        environ["USER"] = environ["LOGNAME"] = who.name
+    if who is not None and who.home:
+        environ["HOME"] = who.home
+    if process.env_from or process.env_files:
+        from entrypoint.config.envfiles import read_env_file, read_secret
+
+        for path in process.env_from:
+            environ.update(read_env_file(path))
+        for name, path in process.env_files:
+            environ[name] = read_secret(path)
+    environ["ENTRYPOINT_POOL"] = identity.pool
+    environ["ENTRYPOINT_SLOT"] = str(identity.slot)
+    environ["ENTRYPOINT_WORKER"] = f"{identity.pool}/{identity.slot}"
+    environ["ENTRYPOINT_GENERATION"] = str(identity.generation)
+    if sockets:
+        environ["LISTEN_FDS"] = str(len(sockets))
+        environ["LISTEN_PID"] = pid
+        environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in sockets)
+    if any("$" in value for _, value in process.env):
+        from entrypoint.config.expand import expand
+
+        for name, value in process.env:
+            environ[name] = expand(value, environ)
+    else:
+        environ.update(process.env)
+    return environ
+
+
+def _execute(argv: list[str], environ: dict[str, str], display: str) -> NoReturn:
+    """execvpe(3) with the worker's own PATH. Raises CannotStart."""
+    program = argv[0]
+    if "/" in program:
+        places = [program]
+    else:
+        places = [os.path.join(d or ".", program) for d in environ.get("PATH", os.defpath).split(os.pathsep)]
+    code, reason = NOT_FOUND, f"no such {'file' if '/' in program else 'command'}"
+    for place in places:
+        try:
+            os.execve(place, argv, environ)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                code, reason = CANNOT_EXECUTE, os.strerror(error.errno or 0)
+            elif os.path.lexists(place) and error.errno == errno.ENOENT:
+                code, reason = CANNOT_EXECUTE, "its interpreter is missing"
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM):
+                break
+    raise CannotStart(f"cannot execute {display}: {reason}", code)
