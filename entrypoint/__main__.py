@@ -5,7 +5,8 @@ throw away what no handler waits for. The command that runs next unblocks them w
 its handlers are in place, every other command at once.
 """
 
-import _signal  # the C module behind `signal`, which would import enum first (4 ms with every signal unprotected)
+# The C module behind `signal`, which would import enum first: 4 ms with every signal unprotected.
+import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 
 _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
@@ -32,7 +33,7 @@ def isolate() -> None:
     if sys.flags.isolated:
         return
     suspects = [n for n in os.environ if n.startswith("PYTHON") and n not in HARMLESS and not n.startswith("PYTHON_")]
-    if not suspects and not sys.modules["_thread"]._count():
+    if not suspects and not sys.modules["_thread"]._count():  # noqa: SLF001 - threading would have to be imported to ask
         return
     os.execv(sys.executable, [sys.executable, "-I", "-S", os.path.abspath(__file__), *sys.argv[1:]])
 

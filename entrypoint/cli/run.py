@@ -7,8 +7,7 @@ import sys
 from typing import NamedTuple
 
 USAGE_ERROR = 2
-CONFIG_ERROR = 78
-INTERNAL_ERROR = 70
+MAX_WORKERS = 10_000  # as in the configuration
 
 
 class UsageError(Exception):
@@ -33,8 +32,8 @@ def parse(argv: list[str]) -> Options:
 
     Raises UsageError.
     """
-    config, init, workers = "", False, None
-    sets: list[str] = []
+    values: dict[str, list[str]] = {"-c": [], "--set": [], "--workers": []}
+    init = False
     rest = list(argv)
     while rest:
         word = rest.pop(0)
@@ -43,31 +42,30 @@ def parse(argv: list[str]) -> Options:
         if not word.startswith("-") or word == "-":
             rest.insert(0, word)
             break
-        name, equals, value = word.partition("=")
-        if name == "--init":
-            if equals:
-                raise UsageError("cannot use --init: it takes no value")
+        if word == "--init":
             init = True
             continue
-        if name.startswith("-c") and not name.startswith("--") and len(name) > len("-c"):  # -cFILE
-            name, value, equals = "-c", word[2:], "="
-        if name not in ("-c", "--config", "--set", "--workers"):
+        name, equals, value = word.partition("=")
+        if word.startswith("-c") and word != "-c":  # -cFILE
+            name, equals, value = "-c", "=", word[2:]
+        name = "-c" if name == "--config" else name
+        if name not in values:
             raise UsageError(f"cannot use option {word}: no such option")
-        if not equals:
-            if not rest:
-                raise UsageError(f"cannot use option {name}: it needs a value")
-            value = rest.pop(0)
-        if name in ("-c", "--config"):
-            config = value
-        elif name == "--set":
-            sets.append(value)
-        elif value.isascii() and value.isdigit() and 1 <= int(value) <= 10_000:  # noqa: PLR2004 - as the schema
-            workers = int(value)
-        else:
-            raise UsageError(f"cannot use --workers {value}: not a count from 1 to 10000")
+        if not equals and not rest:
+            raise UsageError(f"cannot use option {name}: it needs a value")
+        values[name].append(value if equals else rest.pop(0))
+    config = values["-c"][-1] if values["-c"] else ""
     if init and config:
         raise UsageError("cannot use --init: it takes no config file")
-    return Options(config, init, tuple(sets), workers, tuple(rest))
+    workers = count(values["--workers"][-1]) if values["--workers"] else None
+    return Options(config, init, tuple(values["--set"]), workers, tuple(rest))
+
+
+def count(text: str) -> int:
+    """A number of workers. Raises UsageError."""
+    if text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_WORKERS:
+        return int(text)
+    raise UsageError(f"cannot use --workers {text}: not a count from 1 to {MAX_WORKERS}")
 
 
 def config_file(options: Options) -> str:
@@ -86,11 +84,12 @@ def main(argv: list[str]) -> int:
     """Run the master; returns its exit code."""
     try:
         options = parse(argv)
-        path = config_file(options)
-        if not path and not options.command:
-            raise UsageError("cannot run --init: it needs a command")
     except UsageError as error:
         print(f"entrypoint: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    path = config_file(options)
+    if not path and not options.command:
+        print("entrypoint: cannot use --init: it needs a command", file=sys.stderr)
         return USAGE_ERROR
 
     from entrypoint.master import boot

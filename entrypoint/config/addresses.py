@@ -85,7 +85,7 @@ def _is_ipv4(host: str) -> bool:
 
 
 def _ipv6(host: str) -> str:
-    import socket  # noqa: PLC0415  # a slow import that only IPv6 addresses need
+    import socket  # a slow import that only IPv6 addresses need
 
     try:
         return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, host))

@@ -291,7 +291,7 @@ class Builder:
         for name, value in values.items():
             if value is None:
                 continue
-            import resource  # noqa: PLC0415  # few configurations need it
+            import resource  # few configurations need it
 
             soft, hard = (value["soft"], value["hard"]) if isinstance(value, dict) else (value, value)
             if soft is None or hard is None:

@@ -49,7 +49,7 @@ class Problems:
         """A hint at the closest known word; empty without one, or when there are problems enough."""
         if len(self.found) > 20:
             return ""
-        import difflib  # noqa: PLC0415  # only on the way to an error: its import is slow
+        import difflib  # only on the way to an error: its import is slow
 
         close = difflib.get_close_matches(word[:100], known, 1)
         return f" (did you mean {close[0]}?)" if close else ""

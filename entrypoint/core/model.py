@@ -261,7 +261,7 @@ class Master:
         """Give the shell an order; orders are carried out in the order they were given."""
         self.actions.append(action)
 
-    def report(self, level: str, event: str, about: Worker | Pool | None = None, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+    def report(self, level: str, event: str, about: Worker | Pool | None = None, **fields: Any) -> None:
         """Give the shell a line for the log."""
         if isinstance(about, Worker):
             self.order(Report(level, event, about.pool.name, about.slot, about.serial, fields))

@@ -87,7 +87,7 @@ def executed(m: Master, w: Worker, now: float, _: Executed) -> None:
     pool.executed = True
     if any(m.sockets[name].reuse_port for name in pool.spec.sockets):
         w.chosen = True
-        m.order(Select(w.serial, True))
+        m.order(Select(w.serial, chosen=True))
     ready_at = w.born + pool.spec.ready.after
     if now >= ready_at and not pool.is_init:
         ready(m, w, now, None)
@@ -238,7 +238,7 @@ def unchoose(m: Master, w: Worker) -> None:
     """Take its own sockets out of the kernel's choice."""
     if w.chosen:
         w.chosen = False
-        m.order(Select(w.serial, False))
+        m.order(Select(w.serial, chosen=False))
 
 
 # -- the table -----------------------------------------------------------------------------------------------
@@ -263,7 +263,6 @@ TABLE: dict[tuple[str, object], Handler] = {
     (BACKOFF, QueueChecked): impossible,
     (BACKOFF, DRAIN): drop,
     (BACKOFF, HURRY): drop,
-    #
     (STARTING, DUE): ready,
     (STARTING, Spawned): spawned,
     (STARTING, SpawnRefused): refused,
@@ -273,7 +272,6 @@ TABLE: dict[tuple[str, object], Handler] = {
     (STARTING, QueueChecked): ignore,
     (STARTING, DRAIN): drain,
     (STARTING, HURRY): hurry,
-    #
     (READY, DUE): ignore,
     (READY, Spawned): impossible,
     (READY, SpawnRefused): impossible,
@@ -283,7 +281,6 @@ TABLE: dict[tuple[str, object], Handler] = {
     (READY, QueueChecked): ignore,
     (READY, DRAIN): drain,
     (READY, HURRY): hurry,
-    #
     (DRAINING, DUE): drain_due,
     (DRAINING, Spawned): impossible,
     (DRAINING, SpawnRefused): impossible,
@@ -293,7 +290,6 @@ TABLE: dict[tuple[str, object], Handler] = {
     (DRAINING, QueueChecked): queue_checked,
     (DRAINING, DRAIN): ignore,  # one stop signal, never a second
     (DRAINING, HURRY): hurry,
-    #
     (KILLING, DUE): kill_due,
     (KILLING, Spawned): impossible,
     (KILLING, SpawnRefused): impossible,

@@ -135,8 +135,10 @@ def send_group(pgid: int, signum: int) -> None:
 
 
 class Prctl:
-    """prctl(2), which the standard library lacks. Loaded only outside of PID 1, where the kernel sees to both itself:
-    orphans come to PID 1, and nothing outlives it."""
+    """prctl(2), which the standard library lacks.
+
+    Not needed by PID 1, where the kernel sees to both itself: orphans come to it, and nothing outlives it.
+    """
 
     def __init__(self) -> None:
         import ctypes
@@ -156,7 +158,7 @@ def standard_descriptors() -> None:
     """Make sure that 0, 1 and 2 are open, so that no other file can land there."""
     while True:
         fd = os.open(os.devnull, os.O_RDWR)
-        if fd > 2:  # noqa: PLR2004 - the three standard descriptors
+        if fd > 2:
             os.close(fd)
             return
         os.set_inheritable(fd, True)
@@ -169,7 +171,7 @@ def keep_descriptors_from_workers() -> None:
     except OSError:
         names = [str(n) for n in range(3, 256)]  # no /proc: the usual suspects
     for name in names:
-        if int(name) > 2:  # noqa: PLR2004 - the three standard descriptors
+        if int(name) > 2:
             try:
                 os.set_inheritable(int(name), False)
             except OSError:  # the descriptor of the listing itself

@@ -95,7 +95,7 @@ class Log:
         if style != "auto":
             self._console = style == "console"
 
-    def emit(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+    def emit(self, level: str, event: str, **fields: Any) -> None:
         """Queue one line."""
         if LEVELS[level] < self._threshold:
             return
@@ -198,8 +198,11 @@ def _important_first(_logger: object, _method: str, line: dict[str, Any]) -> dic
     return {"timestamp": line.pop("timestamp"), "level": line.pop("level"), "event": line.pop("event"), **line}
 
 
-def _import_structlog() -> Any:  # noqa: ANN401 - a module
-    """structlog without asyncio, which it imports for asynchronous loggers: 50 ms and 6 MB that PID 1 has no use for."""
+def _import_structlog() -> Any:
+    """structlog without asyncio, which it imports for asynchronous loggers.
+
+    That would be 50 ms and 6 MB that PID 1 has no use for.
+    """
     stand_in = "asyncio" not in sys.modules
     if stand_in:
         sys.modules["asyncio"] = ModuleType("asyncio")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import select
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from entrypoint.master.spawn import Surroundings
 
 REAP_BATCH = 200  # children collected before signals and deadlines get a look
+MAX_SLEEP = 1e6  # seconds; epoll takes no longer timeout
+BUG_PAUSE = 0.02  # seconds
 LIMITS_INTERVAL = 10.0  # between two looks at the container's limits
 
 
@@ -110,20 +111,18 @@ class Loop:
             deadline = self.core.next_deadline()
         if now >= self._limits_at:
             self._read_limits(now)
-        if self.exit is not None:
-            return
-        busy = self._children_changed or bool(self.signals.pending) or deadline <= now
+        if self.exit is None:
+            self._sleep(deadline, busy=self._children_changed or bool(self.signals.pending) or deadline <= now)
+
+    def _sleep(self, deadline: float, *, busy: bool) -> None:
+        """Wait for the next fact, no longer than the deadline; not at all while there is work left."""
         if self._selectors_changed and not busy:
             self._apply_selectors()
         self._wait_for_log()
         timeout = min(deadline, self._limits_at) - time.monotonic()
         if busy or self.log.pending or timeout < 0:
             timeout = 0.0
-        try:
-            ready = self._epoll.poll(None if timeout == NEVER else min(timeout, 1e6), 64)
-        except InterruptedError:
-            return
-        for fd, _ in ready:
+        for fd, _ in (ready := self._epoll.poll(None if timeout == NEVER else min(timeout, MAX_SLEEP), 64)):
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler()
@@ -142,8 +141,7 @@ class Loop:
         import traceback
 
         self.log.emit("error", "bug", error=f"cannot go on as planned: {error!r}", where=traceback.format_exc()[-900:])
-        if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EINVAL):
-            os.sched_yield()
+        time.sleep(BUG_PAUSE)  # whatever it is, it must not become a busy loop
 
     def _watch(self, fd: int, handler: Callable[[], None], mask: int = select.EPOLLIN) -> None:
         self._handlers[fd] = handler
@@ -319,7 +317,7 @@ class Loop:
     def _exit(self, order: act.Exit) -> None:
         self.exit = order
 
-    def _log_worker(self, level: str, event: str, running: Running, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+    def _log_worker(self, level: str, event: str, running: Running, **fields: Any) -> None:
         self.log.emit(level, event, pool=running.pool, slot=running.slot, pid=running.pid, **fields)
 
     # -- the rest --------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ class Sockets:
                 self._groups[name].select(slot, chosen=chosen)
 
     def apply(self) -> list[str]:
-        """Tell the kernel what `select` changed; returns a message for each group that refuses it for the first time."""
+        """Tell the kernel what `select` changed; returns a message for each group that refuses it."""
         return [message for group in self._groups.values() if (message := group.apply())]
 
     def waiting(self, names: tuple[str, ...], slot: int) -> int:
@@ -167,32 +167,30 @@ class Group:
         self._sockets: list[socket.socket] = [first]  # in the order of listen(2), which is the kernel's index
         self._index: dict[int, int] = {}  # slot -> place in _sockets
         self._chosen: set[int] = set()
-        self._changed = False
-        self._refused = False
+        # Where the kernel refuses (seccomp, say), one socket is shared, and told of with the first `apply`.
+        self._changed = self._refused = not self._takes_selector()
 
     def of_slot(self, slot: int) -> int:
         """The slot's own descriptor, or the one shared socket where the kernel takes no selector."""
         if self._refused:
             return self._sockets[0].fileno()
         if slot not in self._index:
-            index = len(self._index)
-            if index == 0:
-                self._probe()
-            else:
+            if self._index:
                 self._sockets.append(listen_tcp(self._spec))
                 self._changed = True
-            self._index[slot] = index
-        return self._sockets[0 if self._refused else self._index[slot]].fileno()
+            self._index[slot] = len(self._index)
+        return self._sockets[self._index[slot]].fileno()
 
-    def _probe(self) -> None:
+    def _takes_selector(self) -> bool:
         try:
             self._attach([0])
             self._attach([])
         except OSError:
-            self._refused = True
-            self._changed = True
+            return False
+        return True
 
     def select(self, slot: int, *, chosen: bool) -> None:
+        """Note whether the kernel may choose the slot's socket."""
         if slot not in self._index:
             return
         if chosen:
@@ -202,6 +200,7 @@ class Group:
         self._changed = True
 
     def apply(self) -> str:
+        """Tell the kernel; returns why it refuses, when it first does."""
         if not self._changed:
             return ""
         self._changed = False
@@ -232,10 +231,12 @@ class Group:
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", length, address))
 
     def waiting(self, slot: int) -> int:
+        """How many connections wait on the slot's socket."""
         index = self._index.get(slot)
         return 0 if index is None or self._refused else backlog(self._sockets[index].fileno())
 
     def close(self) -> int:
+        """Close the master's copies; returns how many connections were queued."""
         queued = sum(backlog(s.fileno()) for s in self._sockets)
         for sock in self._sockets:
             sock.close()
@@ -268,7 +269,7 @@ def listen_tcp(spec: SocketSpec) -> socket.socket:
     except OSError:
         if host:
             raise
-        family, host = socket.AF_INET, "0.0.0.0"  # noqa: S104 - every address was asked for; no IPv6 here
+        family, host = socket.AF_INET, "0.0.0.0"
         sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -282,7 +283,7 @@ def listen_tcp(spec: SocketSpec) -> socket.socket:
             if host or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
             sock.close()  # IPv6 is compiled in but switched off
-            return listen_tcp(spec._replace(host="0.0.0.0"))  # noqa: S104 - as above
+            return listen_tcp(spec._replace(host="0.0.0.0"))
         sock.listen(spec.backlog)
     except OSError:
         sock.close()

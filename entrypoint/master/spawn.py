@@ -101,7 +101,7 @@ def _child(
         _limits(around, process, foreground=foreground)
         environ = _environment(around, process, identity, sockets, foreground=foreground)
         argv = list(process.argv)
-        if any("$" in word for word in argv):
+        if not foreground and any("$" in word for word in argv):
             from entrypoint.config.expand import expand
 
             argv = [expand(word, environ) for word in argv]
@@ -122,7 +122,7 @@ def _child(
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         _execute(argv, environ, process.display)
-    except CannotStart as error:
+    except StartError as error:
         code, message = error.code, str(error).encode("utf-8", "replace")
     except BaseException as error:  # noqa: BLE001 - whatever it is, the copy of the master must end here
         message = f"cannot execute {process.display}: {error}".encode("utf-8", "replace")
@@ -133,7 +133,7 @@ def _child(
             os._exit(code)
 
 
-class CannotStart(Exception):
+class StartError(Exception):
     """Why a worker's program never ran, and the exit code that says so."""
 
     def __init__(self, message: str, code: int = CANNOT_EXECUTE) -> None:
@@ -152,7 +152,7 @@ def _limits(around: Surroundings, process: Process, *, foreground: bool) -> None
             os.close(fd)
         except OSError as error:
             if process.oom_score_adj is not None:
-                raise CannotStart(f"cannot set oom_score_adj {adjust}: {error.strerror}") from None
+                raise StartError(f"cannot set oom_score_adj {adjust}: {error.strerror}") from None
     limits = {number: (soft, hard) for number, soft, hard in process.rlimits}
     if not foreground:
         limits.setdefault(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -160,12 +160,12 @@ def _limits(around: Surroundings, process: Process, *, foreground: bool) -> None
         try:
             resource.setrlimit(number, pair)
         except (OSError, ValueError) as error:
-            raise CannotStart(f"cannot set resource limit {number} to {pair}: {error}") from None
+            raise StartError(f"cannot set resource limit {number} to {pair}: {error}") from None
     if process.nice:
         try:
             os.nice(process.nice)
         except OSError as error:
-            raise CannotStart(f"cannot set nice {process.nice}: {error.strerror}") from None
+            raise StartError(f"cannot set nice {process.nice}: {error.strerror}") from None
 
 
 def _credentials(process: Process) -> None:
@@ -179,14 +179,14 @@ def _credentials(process: Process) -> None:
         os.setresgid(who.gid, who.gid, who.gid)
         os.setresuid(who.uid, who.uid, who.uid)
     except OSError as error:
-        raise CannotStart(f"cannot become user {who.name or who.uid}: {error.strerror}") from None
+        raise StartError(f"cannot become user {who.name or who.uid}: {error.strerror}") from None
 
 
 def _enter(cwd: str) -> None:
     try:
         os.chdir(cwd)
     except OSError as error:
-        raise CannotStart(f"cannot change to directory {cwd}: {error.strerror}") from None
+        raise StartError(f"cannot change to directory {cwd}: {error.strerror}") from None
 
 
 def _environment(
@@ -236,7 +236,7 @@ def _environment(
 
 
 def _execute(argv: list[str], environ: dict[str, str], display: str) -> NoReturn:
-    """execvpe(3) with the worker's own PATH. Raises CannotStart."""
+    """execvpe(3) with the worker's own PATH. Raises StartError."""
     program = argv[0]
     if "/" in program:
         places = [program]
@@ -253,4 +253,4 @@ def _execute(argv: list[str], environ: dict[str, str], display: str) -> NoReturn
                 code, reason = CANNOT_EXECUTE, "its interpreter is missing"
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM):
                 break
-    raise CannotStart(f"cannot execute {display}: {reason}", code)
+    raise StartError(f"cannot execute {display}: {reason}", code)
