@@ -5,6 +5,7 @@ Up to the loop everything fails fast: one line on standard error, an exit code, 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -26,14 +27,13 @@ GENERATED = frozenset({"ENTRYPOINT_POOL", "ENTRYPOINT_SLOT", "ENTRYPOINT_WORKER"
 def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> int:
     """Run the pools of a configuration file; returns the exit code."""
     began = time.monotonic()
+    gc.disable()  # everything that is made from here to the loop stays
     try:
         loading = loader.start(path, sets, workers, command)
     except OSError:  # no process to be had: read it here, at the cost of some memory
         result = loader.load(path, sets, workers, command)
     else:
-        # While the child reads, on another core if there is one, the master imports what it is made of.
-        from entrypoint.master import loop, sockets  # noqa: F401 - imported early on purpose
-
+        _import_master()  # while the child reads, on another core if there is one
         result = _wait(path, loading)
     for error in result.errors:
         print(f"entrypoint: {error}", file=sys.stderr)
@@ -46,7 +46,18 @@ def run_command(command: tuple[str, ...], workers: int | None) -> int:
     """Run one command without a configuration: init mode, or a pool when `workers` is more than one."""
     from entrypoint.config.initmode import init_spec
 
+    gc.disable()
     return _run(init_spec(command, workers, os.environ), (), time.monotonic())
+
+
+def _import_master() -> None:
+    import pickle  # noqa: F401 - all of these are used later
+    import select  # noqa: F401
+
+    from entrypoint.master import kernel, log, loop, sockets, spawn, terminal  # noqa: F401
+
+    if os.getpid() != 1:
+        import ctypes  # noqa: F401
 
 
 def _wait(path: str, loading: loader.Loading) -> loader.Answer:
@@ -79,8 +90,6 @@ def _wait(path: str, loading: loader.Loading) -> loader.Answer:
 
 
 def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
-    import gc
-
     from entrypoint.master import kernel, terminal
     from entrypoint.master.log import Log
     from entrypoint.master.loop import Loop
@@ -91,6 +100,7 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     init_mode = any(p.foreground for p in spec.pools)
     if not init_mode:
         kernel.keep_descriptors_from_workers()
+        kernel.no_core_dumps()
     log = Log(2, level="error", style="plain") if init_mode else Log(1, level=spec.log.level, style=spec.log.format)
     for warning in warnings:
         log.emit("warning", "config_warning", reason=warning)
@@ -120,8 +130,8 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     log.emit("info", "master_started", pid=os.getpid(), version=_version(), config=spec.path, sha256=spec.sha256[:12])
     signals = kernel.Signals(handled)
     loop = Loop(spec, around, signals, sockets, log)
-    gc.collect()
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
+    gc.enable()
     exit_order = loop.run()
     if tty is not None:
         terminal.take_back(tty)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+# Beside `signal`, whose functions turn every number they return into an enum, 60 at a time, twice for each fork.
+import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 import os
 import signal
-import socket
 from typing import NamedTuple
 
 from entrypoint.core.events import Outcome
@@ -39,25 +40,22 @@ class Signals:
 
     def __init__(self, numbers: set[signal.Signals] | set[int]) -> None:
         self.pending: set[int] = set()
-        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self.fd = self._reader.fileno()
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self.fd, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self.numbers = tuple(int(n) for n in numbers)
         for number in self.numbers:
             signal.signal(number, self._note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+        unblock_signals()
 
     def _note(self, number: int, _frame: object) -> None:
         self.pending.add(number)
 
     def drain(self) -> None:
-        """Empty the wake-up socket."""
+        """Empty the wake-up pipe."""
         try:
-            while self._reader.recv(4096):
+            while len(os.read(self.fd, 4096)) == 4096:
                 pass
-        except OSError:  # empty
+        except BlockingIOError:
             pass
 
     def take(self) -> list[int]:
@@ -69,6 +67,30 @@ class Signals:
             self.pending.discard(number)
             taken.append(number)
         return taken
+
+
+ALL_SIGNALS = _signal.valid_signals()
+
+
+def block_signals() -> None:
+    """Keep every signal pending that comes from here on."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+
+
+def unblock_signals() -> None:
+    """Let every signal through."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, ALL_SIGNALS)
+
+
+def forget_wakeup() -> None:
+    """In a forked child: write no bytes into the master's wake-up pipe."""
+    _signal.set_wakeup_fd(-1)
+
+
+def default_signals(handled: tuple[int, ...]) -> None:
+    """In a forked child: undo the master's handlers, and what the interpreter itself ignores, which exec would keep."""
+    for number in (*handled, _signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
 
 
 def catchable() -> set[int]:
@@ -176,3 +198,10 @@ def keep_descriptors_from_workers() -> None:
                 os.set_inheritable(int(name), False)
             except OSError:  # the descriptor of the listing itself
                 pass
+
+
+def no_core_dumps() -> None:
+    """RLIMIT_CORE 0 for the master and, unless configured otherwise, its workers; they may raise it again."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

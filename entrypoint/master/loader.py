@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
-import signal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
@@ -48,7 +46,8 @@ def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[
 def _child(writer: int, path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> NoReturn:
     code = 70
     try:
-        signal.set_wakeup_fd(-1)
+        import pickle
+
         data = pickle.dumps(load(path, sets, workers, command))
         while data:
             data = data[os.write(writer, data) :]
@@ -74,6 +73,8 @@ def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[s
 
 def answer(path: str, data: bytes) -> Answer:
     """Decode what the child wrote before it closed its end."""
+    import pickle
+
     if not data:
         return Answer(None, (), (f"cannot load {path}: the process that reads it was killed",), 70)
     try:

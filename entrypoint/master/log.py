@@ -198,17 +198,25 @@ def _important_first(_logger: object, _method: str, line: dict[str, Any]) -> dic
     return {"timestamp": line.pop("timestamp"), "level": line.pop("level"), "event": line.pop("event"), **line}
 
 
-def _import_structlog() -> Any:
-    """structlog without asyncio, which it imports for asynchronous loggers.
+def _import_structlog() -> Any:  # noqa: ANN401 - a module
+    """Import structlog without what PID 1 has no use for.
 
-    That would be 50 ms and 6 MB that PID 1 has no use for.
+    It imports asyncio for its asynchronous loggers (50 ms, 6 MB), and with `threading` and `logging` come hooks that
+    run in every child after a fork (0.4 ms each time) to mend locks for children that go on; ours only execute.
     """
     stand_in = "asyncio" not in sys.modules
+    register = os.register_at_fork
     if stand_in:
         sys.modules["asyncio"] = ModuleType("asyncio")
+    os.register_at_fork = _no_hooks
     try:
         import structlog
     finally:
+        os.register_at_fork = register
         if stand_in:
             del sys.modules["asyncio"]
     return structlog
+
+
+def _no_hooks(**_hooks: object) -> None:
+    """In place of `os.register_at_fork`."""

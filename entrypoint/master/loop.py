@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import select
 import signal
 import time
@@ -198,14 +197,14 @@ class Loop:
         alone = not kernel.group_exists(running.pid)
         if not alone:
             self._groups[running.pid] = running
-        self._tell(ev.Exited(running.serial, outcome, alone, running.error, random.random()))  # noqa: S311 - jitter
+        self._tell(ev.Exited(running.serial, outcome, alone, running.error, chance()))
         if alone:
             del self._by_serial[running.serial]
 
     def _group_gone(self, running: Running) -> None:
         del self._groups[running.pid]
         del self._by_serial[running.serial]
-        self._tell(ev.GroupGone(running.serial, random.random()))  # noqa: S311 - jitter
+        self._tell(ev.GroupGone(running.serial, chance()))
 
     def _check_groups(self) -> None:
         """Some processes are collected by parents of their own: look whether a group has ended unseen."""
@@ -235,13 +234,13 @@ class Loop:
         pool = self.pools.get(order.pool)
         names = pool.sockets if pool is not None else ()
         try:
-            child = spawn.spawn(
-                self.around,
+            task = spawn.Task(
                 self.commands[order.pool],
                 spawn.Identity(order.pool, order.slot, order.generation),
                 self.sockets.of_worker(names, order.slot),
                 foreground=pool is not None and pool.foreground,
             )
+            child = spawn.spawn(self.around, task)
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             self._tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
@@ -350,6 +349,11 @@ class Loop:
     def sweeping(self) -> bool:
         """Only leftovers remain."""
         return self.core.phase in (PHASE_SWEEPING, PHASE_EXITED)
+
+
+def chance() -> float:
+    """A random number in [0, 1) for jitter; `random` would cost an import, and every fork a reseeding."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
 def signal_name(number: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from entrypoint.master import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,15 @@ class Surroundings(NamedTuple):
     terminal: int | None  # a terminal to hand over in init mode
 
 
+class Task(NamedTuple):
+    """One worker to start."""
+
+    process: Process
+    identity: Identity
+    sockets: list[tuple[str, int]]  # (name, descriptor) for 3, 4, ...; the master keeps those numbers free
+    foreground: bool = False  # init mode
+
+
 class Child(NamedTuple):
     """A new process; `status` reads as empty when its program has been executed, as the error when it cannot be."""
 
@@ -49,78 +59,82 @@ class Child(NamedTuple):
     status: int
 
 
-def spawn(
-    around: Surroundings,
-    process: Process,
-    identity: Identity,
-    sockets: list[tuple[str, int]],
-    *,
-    foreground: bool = False,
-) -> Child:
-    """Fork, and execute `process` in the child.
+def spawn(around: Surroundings, task: Task) -> Child:
+    """Fork, and execute the task's program in the child.
 
-    `sockets` are (name, descriptor) pairs for descriptors 3, 4, ...; the master keeps those numbers free.
     Raises OSError when the kernel makes no process or no pipe.
     """
+    process = task.process
     status, report = os.pipe2(os.O_CLOEXEC)
+    # Everything that can be done before the fork is: the child pays for each page that it touches.
+    environ = None
+    if not _needs_child(process):
+        environ = _environment(around, task)
     # Blocked across the fork: the child must not take a signal in the master's handlers.
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    kernel.block_signals()
     try:
         pid = os.fork()
     except OSError:
         os.close(status)
         os.close(report)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+        kernel.unblock_signals()
         raise
     if pid == 0:
-        _child(around, process, identity, sockets, report, foreground=foreground)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+        _child(around, task, environ, report)
+    kernel.unblock_signals()
     os.close(report)
     try:
         os.setpgid(pid, pid)  # here as well as in the child: whoever comes first, the group exists from now on
     except OSError:  # it has executed its program, or is gone
         pass
+    if process.oom_score_adj is None and around.oom_score_adj is not None and not task.foreground:
+        _raise_oom_score(pid, min(1000, around.oom_score_adj + OOM_SCORE_RAISE))
     return Child(pid, status)
 
 
-def _child(
-    around: Surroundings,
-    process: Process,
-    identity: Identity,
-    sockets: list[tuple[str, int]],
-    report: int,
-    *,
-    foreground: bool,
-) -> NoReturn:
+def _needs_child(process: Process) -> bool:
+    """Whether the environment takes reading files (which may block) or the worker's own pid."""
+    return bool(process.env_from or process.env_files) or any(
+        "$" in text for text in (*process.argv, *(value for _, value in process.env))
+    )
+
+
+def _raise_oom_score(pid: int, score: int) -> None:
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:  # where that is not possible, it is not
+        return
+    try:
+        os.write(fd, b"%d" % score)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, report: int) -> NoReturn:
+    process = task.process
     code, message = CANNOT_EXECUTE, b"cannot execute"
     try:
-        signal.set_wakeup_fd(-1)  # the master's: a byte from here would be a signal to it
+        kernel.forget_wakeup()  # the master's: a byte from here would be a signal to it
         os.setpgid(0, 0)
-        if foreground and around.terminal is not None:
+        if task.foreground and around.terminal is not None:
             os.tcsetpgrp(around.terminal, os.getpid())  # TTOU is blocked, so this does not stop us
-        _limits(around, process, foreground=foreground)
-        environ = _environment(around, process, identity, sockets, foreground=foreground)
-        argv = list(process.argv)
-        if not foreground and any("$" in word for word in argv):
-            from entrypoint.config.expand import expand
-
-            argv = [expand(word, environ) for word in argv]
+        _limits(process)
+        if environ is None:
+            environ = _environment(around, task)
+        if "LISTEN_PID" in environ:
+            environ["LISTEN_PID"] = str(os.getpid())
+        argv = process.argv if task.foreground else _expand(process.argv, environ)
         _credentials(process)
         if around.prctl is not None:  # after the credentials, which clear it
             around.prctl.die_with_parent()
-            if os.getppid() != around.master_pid:
+            if os.getppid() != around.master_pid:  # it died before that took effect
                 os._exit(CANNOT_EXECUTE)
-        if process.umask is not None:
-            os.umask(process.umask)
-        if process.cwd:
-            _enter(process.cwd)
-        if not foreground:
-            os.dup2(around.null, 0)
-        for number, (_, fd) in enumerate(sockets, FIRST_SOCKET):
-            os.dup2(fd, number)
-        for number in (*around.handled, signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores the last two
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+        _place(process)
+        _descriptors(around, task)
+        kernel.default_signals(around.handled)
+        kernel.unblock_signals()
         _execute(argv, environ, process.display)
     except StartError as error:
         code, message = error.code, str(error).encode("utf-8", "replace")
@@ -141,24 +155,18 @@ class StartError(Exception):
         self.code = code
 
 
-def _limits(around: Surroundings, process: Process, *, foreground: bool) -> None:
+def _limits(process: Process) -> None:
     adjust = process.oom_score_adj
-    if adjust is None and around.oom_score_adj is not None and not foreground:
-        adjust = min(1000, around.oom_score_adj + OOM_SCORE_RAISE)
     if adjust is not None:
         try:
             fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-            os.write(fd, str(adjust).encode())
+            os.write(fd, b"%d" % adjust)
             os.close(fd)
         except OSError as error:
-            if process.oom_score_adj is not None:
-                raise StartError(f"cannot set oom_score_adj {adjust}: {error.strerror}") from None
-    limits = {number: (soft, hard) for number, soft, hard in process.rlimits}
-    if not foreground:
-        limits.setdefault(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    for number, pair in limits.items():
+            raise StartError(f"cannot set oom_score_adj {adjust}: {error.strerror}") from None
+    for number, *pair in process.rlimits:
         try:
-            resource.setrlimit(number, pair)
+            resource.setrlimit(number, (pair[0], pair[1]))
         except (OSError, ValueError) as error:
             raise StartError(f"cannot set resource limit {number} to {pair}: {error}") from None
     if process.nice:
@@ -182,26 +190,36 @@ def _credentials(process: Process) -> None:
         raise StartError(f"cannot become user {who.name or who.uid}: {error.strerror}") from None
 
 
-def _enter(cwd: str) -> None:
-    try:
-        os.chdir(cwd)
-    except OSError as error:
-        raise StartError(f"cannot change to directory {cwd}: {error.strerror}") from None
+def _place(process: Process) -> None:
+    if process.umask is not None:
+        os.umask(process.umask)
+    if process.cwd:
+        try:
+            os.chdir(process.cwd)
+        except OSError as error:
+            raise StartError(f"cannot change to directory {process.cwd}: {error.strerror}") from None
 
 
-def _environment(
-    around: Surroundings,
-    process: Process,
-    identity: Identity,
-    sockets: list[tuple[str, int]],
-    *,
-    foreground: bool,
-) -> dict[str, str]:
+def _descriptors(around: Surroundings, task: Task) -> None:
+    if not task.foreground:
+        os.dup2(around.null, 0)
+    for number, (_, fd) in enumerate(task.sockets, FIRST_SOCKET):
+        os.dup2(fd, number)
+
+
+def _expand(words: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
+    if not any("$" in word for word in words):
+        return words
+    from entrypoint.config.expand import expand
+
+    return tuple(expand(word, environ) for word in words)
+
+
+def _environment(around: Surroundings, task: Task) -> dict[str, str]:
+    """The worker's environment; LISTEN_PID still is the wrong one."""
+    process, identity, sockets = task.process, task.identity, task.sockets
     environ = dict(around.environ)
-    pid = str(os.getpid())
-    if foreground:  # a program that was given sockets must find its own pid beside them
-        if "LISTEN_PID" in environ:
-            environ["LISTEN_PID"] = pid
+    if task.foreground:  # as it is
         return environ
     for name in (*MASTERS_OWN, *process.unset):
         environ.pop(name, None)
@@ -223,7 +241,7 @@ def _environment(
     environ["ENTRYPOINT_GENERATION"] = str(identity.generation)
     if sockets:
         environ["LISTEN_FDS"] = str(len(sockets))
-        environ["LISTEN_PID"] = pid
+        environ["LISTEN_PID"] = str(os.getpid())
         environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in sockets)
     if any("$" in value for _, value in process.env):
         from entrypoint.config.expand import expand
@@ -235,7 +253,7 @@ def _environment(
     return environ
 
 
-def _execute(argv: list[str], environ: dict[str, str], display: str) -> NoReturn:
+def _execute(argv: tuple[str, ...], environ: dict[str, str], display: str) -> NoReturn:
     """execvpe(3) with the worker's own PATH. Raises StartError."""
     program = argv[0]
     if "/" in program:
