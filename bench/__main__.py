@@ -154,7 +154,7 @@ def _machine() -> dict[str, object]:
 
 def _keep(directory: Path, text: str, sessions: Sequence[Session], storms: Sequence[Storm], page: Path | None) -> None:
     """Write bench.json and bench.png, and refresh the tables in the Markdown file `page`."""
-    from . import plot  # noqa: PLC0415 - matplotlib takes a second to import, and nothing else needs it
+    from . import plot  # matplotlib takes a second to import, and nothing else needs it
 
     directory.mkdir(parents=True, exist_ok=True)
     raw = {

@@ -123,8 +123,11 @@ def measure(system: System, worker: Path, count: int, *, kills: int, idle: float
             _kill_workers(session, reports, workers, kills)
             start = time.monotonic_ns()
             os.kill(master, system.stop_signal)
-            if namespace.wait_until_empty(system.stop_timeout):
+            ended: dict[int, int] = {}
+            if namespace.wait_until_empty(system.stop_timeout, ended):
                 session.stop_ms = (time.monotonic_ns() - start) / 1e6
+                if ended.get(master) != system.exit_code:  # a master that crashes would seem to stop fast
+                    session.failure = f"ended with {ended.get(master)} instead of {system.exit_code}: {_tail(log)}"
             else:
                 session.failure = f"not gone {system.stop_timeout:g} s after the stop signal: {_tail(log)}"
         except (TimeoutError, ProcessLookupError) as error:

@@ -94,24 +94,30 @@ def spawn(argv: Sequence[str], env: dict[str, str], log: Path) -> int:
         os.close(null)
 
 
-def reap() -> bool:
-    """Collect every child that has ended; return whether any process is left in the namespace."""
+def reap(ended: dict[int, int] | None = None) -> bool:
+    """Collect every child that has ended; return whether any process is left in the namespace.
+
+    Exit codes (negative: the signal that killed it) are added to `ended` by pid.
+    """
     while True:
         try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return False
         if pid == 0:
             return True
+        if ended is not None:
+            ended[pid] = os.waitstatus_to_exitcode(status)
 
 
-def wait_until_empty(timeout: float) -> bool:
+def wait_until_empty(timeout: float, ended: dict[int, int] | None = None) -> bool:
     """Reap until no process but ours is left; False if that takes longer than `timeout` seconds.
 
+    `ended`: as for `reap`.
     SIGCHLD must be blocked, so that it can be waited for.
     """
     deadline = time.monotonic() + timeout
-    while reap():
+    while reap(ended):
         left = deadline - time.monotonic()
         if left <= 0:
             return False

@@ -49,6 +49,7 @@ class System(Program):
     """A supervisor of N workers."""
 
     stop_signal: int = signal.SIGTERM
+    exit_code: int = 0  # after that signal; negative: ended by a signal
     start_timeout: float = 60.0
     stop_timeout: float = 60.0
 
@@ -176,6 +177,7 @@ class Runsvdir(System):
     program = "runsvdir"
     package = "runit"
     stop_signal = signal.SIGHUP
+    exit_code = 111
     once_from = 500
 
     def configure(self, directory: Path, worker: Path, count: int) -> list[str]:
