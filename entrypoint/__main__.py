@@ -38,6 +38,13 @@ def isolate() -> None:
     os.execv(sys.executable, [sys.executable, "-I", "-S", os.path.abspath(__file__), *sys.argv[1:]])
 
 
+def find_packages() -> None:
+    """Started by path, without site: our packages are beside this one, or in the virtual environment."""
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    prefix = os.path.dirname(os.path.dirname(sys.executable))
+    sys.path.append(f"{prefix}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages")
+
+
 def main() -> None:
     """Run one command and exit with its code."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -71,6 +78,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if __package__ in (None, ""):  # started by path, isolated: the package is found beside this file
-        sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if sys.flags.no_site:
+        find_packages()
     main()

@@ -7,6 +7,7 @@ import sys
 from typing import NamedTuple
 
 USAGE_ERROR = 2
+INTERNAL_ERROR = 70
 MAX_WORKERS = 10_000  # as in the configuration
 
 
@@ -94,6 +95,10 @@ def main(argv: list[str]) -> int:
 
     from entrypoint.master import boot
 
-    if not path:
-        return boot.run_command(options.command, options.workers)
-    return boot.run_config(path, options.sets, options.workers, options.command)
+    try:
+        if not path:
+            return boot.run_command(options.command, options.workers)
+        return boot.run_config(path, options.sets, options.workers, options.command)
+    except Exception as error:  # noqa: BLE001 - a bug of ours, before anything runs: one line, and a code that says so
+        print(f"entrypoint: cannot start: internal error: {error!r}", file=sys.stderr)
+        return INTERNAL_ERROR

@@ -8,7 +8,6 @@ from entrypoint.core import shutdown, worker
 from entrypoint.core.model import (
     ACTIVE,
     BACKOFF,
-    KILLING,
     NEVER,
     PHASE_RUNNING,
     PHASE_STARTING,
@@ -266,17 +265,3 @@ def init_finished(m: Master, w: Worker, status: int, now: float) -> None:
     elif m.phase == PHASE_STARTING:
         m.init.pop(0)
         start_next(m, now)
-
-
-__all__ = [
-    "KILLING",
-    "became_ready",
-    "reconcile",
-    "report_exit",
-    "resize",
-    "start",
-    "start_next",
-    "uptime_due",
-    "vacated",
-    "watch_uptime",
-]

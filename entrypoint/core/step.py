@@ -126,8 +126,7 @@ def received(m: Master, signum: int, now: float) -> None:
     elif what == "shutdown":
         shutdown.request(m, now, "SIGTERM" if signum == TERM else f"signal {signum}", delay=True)
     elif what == "interrupt":
-        interrupted = m.requested and m.phase in (PHASE_DRAINING, PHASE_STOPPING)
-        if interrupted and m.interrupted:
+        if m.interrupted and m.phase in (PHASE_DRAINING, PHASE_STOPPING):
             shutdown.quit_now(m, now)
         else:
             m.interrupted = True

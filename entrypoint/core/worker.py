@@ -16,11 +16,8 @@ from entrypoint.core.model import (
     DRAINING,
     KILLING,
     NEVER,
-    PHASE_RUNNING,
-    PHASE_STARTING,
     READY,
     STARTING,
-    STATES,
     STOPPING,
 )
 
@@ -147,7 +144,8 @@ def drain_due(m: Master, w: Worker, now: float, _: None) -> None:
         m.order(CheckQueue(w.serial))
         return
     m.report("warning", "worker_killed", w, reason="stop deadline", timeout=w.pool.spec.stop.timeout)
-    m.killed = m.killed or w.pool.spec.critical
+    if w.reason == "shutdown" and w.pool.spec.critical:
+        m.killed = True
     kill(m, w, now)
 
 
@@ -305,11 +303,3 @@ TABLE: dict[tuple[str, object], Handler] = {
 def happen(m: Master, w: Worker, what: object, now: float, event: object = None) -> None:
     """Look up and carry out the row for `what` in the worker's state."""
     TABLE[w.state, what](m, w, now, event)
-
-
-def growing(m: Master) -> bool:
-    """Nothing has asked the master to stop."""
-    return m.phase in (PHASE_STARTING, PHASE_RUNNING)
-
-
-__all__ = ["DRAIN", "DUE", "HURRY", "STATES", "TABLE", "growing", "happen"]

@@ -133,11 +133,13 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
     gc.enable()
     exit_order = loop.run()
-    if tty is not None:
-        terminal.take_back(tty)
-    sockets.unlink()
-    _say_goodbye(spec, exit_order, log, began, loop.orphans, quiet=init_mode)
-    os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
+    try:
+        if tty is not None:
+            terminal.take_back(tty)
+        sockets.unlink()
+        _say_goodbye(spec, exit_order, log, began, loop.orphans, quiet=init_mode)
+    finally:
+        os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
 
 
 IGNORED_IN_INIT_MODE = {21, 22}  # TTIN, TTOU: the kernel's to the master about its terminal, not messages to pass on
@@ -159,7 +161,6 @@ def _say_goodbye(spec: Spec, order: Exit, log: Log, began: float, orphans: int, 
             spec.shutdown.termination_log, {"reason": order.reason, "exit_code": order.code, **fields, "uptime": uptime}
         )
     log.finish(LOG_PATIENCE)
-    sys.stdout.flush()
 
 
 def _version() -> str:

@@ -198,7 +198,7 @@ def _important_first(_logger: object, _method: str, line: dict[str, Any]) -> dic
     return {"timestamp": line.pop("timestamp"), "level": line.pop("level"), "event": line.pop("event"), **line}
 
 
-def _import_structlog() -> Any:  # noqa: ANN401 - a module
+def _import_structlog() -> Any:
     """Import structlog without what PID 1 has no use for.
 
     It imports asyncio for its asynchronous loggers (50 ms, 6 MB), and with `threading` and `logging` come hooks that

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
-from entrypoint.core.model import NEVER, PHASE_EXITED, PHASE_SWEEPING
+from entrypoint.core.model import NEVER
 from entrypoint.core.step import new_master, step
 from entrypoint.master import kernel, processes, spawn
 
@@ -344,11 +344,6 @@ class Loop:
         for name, auto in self._autos.items():
             count, _ = auto_workers(auto, found, self.around.environ)
             self._tell(ev.Resized(name, count))
-
-    @property
-    def sweeping(self) -> bool:
-        """Only leftovers remain."""
-        return self.core.phase in (PHASE_SWEEPING, PHASE_EXITED)
 
 
 def chance() -> float:

@@ -197,7 +197,8 @@ def _place(process: Process) -> None:
         try:
             os.chdir(process.cwd)
         except OSError as error:
-            raise StartError(f"cannot change to directory {process.cwd}: {error.strerror}") from None
+            # Not the path: it may hold text from the environment, which is not for the log.
+            raise StartError(f"cannot change to the directory of cwd: {error.strerror}") from None
 
 
 def _descriptors(around: Surroundings, task: Task) -> None:
