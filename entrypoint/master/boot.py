@@ -54,7 +54,7 @@ def _import_master() -> None:
     import pickle  # noqa: F401 - all of these are used later
     import select  # noqa: F401
 
-    from entrypoint.master import kernel, log, loop, sockets, spawn, terminal  # noqa: F401
+    from entrypoint.master import kernel, log, loop, spawn, terminal  # noqa: F401
 
     if os.getpid() != 1:
         import ctypes  # noqa: F401
@@ -93,7 +93,6 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     from entrypoint.master import kernel, terminal
     from entrypoint.master.log import Log
     from entrypoint.master.loop import Loop
-    from entrypoint.master.sockets import SocketError, Sockets
     from entrypoint.master.spawn import Surroundings
 
     kernel.standard_descriptors()
@@ -104,13 +103,17 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     log = Log(2, level="error", style="plain") if init_mode else Log(1, level=spec.log.level, style=spec.log.format)
     for warning in warnings:
         log.emit("warning", "config_warning", reason=warning)
-    sockets = Sockets(spec)
-    try:
-        sockets.bind()
-    except (SocketError, OSError) as error:
-        print(f"entrypoint: {error}", file=sys.stderr)
-        sockets.unlink()
-        return OPERATIONAL
+    sockets = None
+    if spec.sockets:  # else half a megabyte of `socket` stays away
+        from entrypoint.master.sockets import SocketError, Sockets
+
+        sockets = Sockets(spec)
+        try:
+            sockets.bind()
+        except (SocketError, OSError) as error:
+            print(f"entrypoint: {error}", file=sys.stderr)
+            sockets.unlink()
+            return OPERATIONAL
     handled = kernel.catchable() - IGNORED_IN_INIT_MODE if init_mode else {int(n) for n in kernel.HANDLED}
     prctl = None
     if os.getpid() != 1:
@@ -121,7 +124,7 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     around = Surroundings(
         environ={k: v for k, v in os.environ.items() if init_mode or k not in GENERATED},
         master_pid=os.getpid(),
-        null=_null(3 + sockets.most),
+        null=_null(3 + max((len(p.sockets) for p in spec.pools), default=0)),
         handled=tuple(sorted(handled)),
         prctl=prctl,
         oom_score_adj=_oom_score_adj(),
@@ -136,7 +139,8 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     try:
         if tty is not None:
             terminal.take_back(tty)
-        sockets.unlink()
+        if sockets is not None:
+            sockets.unlink()
         _say_goodbye(spec, exit_order, log, began, loop.orphans, quiet=init_mode)
     finally:
         os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 import sys
 import time
@@ -34,6 +33,9 @@ class Output:
         self._write: Callable[[bytes], int]
         mode = os.fstat(fd).st_mode
         if stat.S_ISSOCK(mode):
+            import socket
+
+            self._flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
             self._socket = socket.socket(fileno=os.dup(fd))
             self._write = self._send
             return
@@ -58,7 +60,7 @@ class Output:
         return os.write(self.fd, data)
 
     def _send(self, data: bytes) -> int:
-        return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        return self._socket.send(data, self._flags)
 
     def _no_wait(self, data: bytes) -> int:
         try:

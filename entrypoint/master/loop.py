@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REAP_BATCH = 200  # children collected before signals and deadlines get a look
 MAX_SLEEP = 1e6  # seconds; epoll takes no longer timeout
 BUG_PAUSE = 0.02  # seconds
+LOG_DELAY = 0.02  # seconds
 LIMITS_INTERVAL = 10.0  # between two looks at the container's limits
 
 
@@ -46,7 +47,9 @@ class Running:
 class Loop:
     """The master at work."""
 
-    def __init__(self, spec: Spec, around: Surroundings, signals: kernel.Signals, sockets: Sockets, log: Log) -> None:
+    def __init__(
+        self, spec: Spec, around: Surroundings, signals: kernel.Signals, sockets: Sockets | None, log: Log
+    ) -> None:
         self.core = new_master(spec)
         self.pools: dict[str, Pool] = {p.name: p for p in spec.pools}
         self.commands: dict[str, Process] = {p.name: p.process for p in spec.pools}
@@ -63,6 +66,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._log_waits = False
+        self._executing = 0  # workers between fork and exec
         self._selectors_changed = False
         self._children_changed = True
         self._autos = {p.name: p.auto for p in spec.pools if p.auto is not None}
@@ -119,8 +123,10 @@ class Loop:
             self._apply_selectors()
         self._wait_for_log()
         timeout = min(deadline, self._limits_at) - time.monotonic()
-        if busy or self.log.pending or timeout < 0:
+        if busy or timeout < 0:
             timeout = 0.0
+        elif self.log.pending:  # to be written when nothing else happens, and that includes an exec under way
+            timeout = min(timeout, LOG_DELAY if self._executing else 0.0)
         for fd, _ in (ready := self._epoll.poll(None if timeout == NEVER else min(timeout, MAX_SLEEP), 64)):
             handler = self._handlers.get(fd)
             if handler is not None:
@@ -223,6 +229,7 @@ class Loop:
         self._unwatch(running.status)
         os.close(running.status)
         running.status = -1
+        self._executing -= 1
         if message:
             running.error = message.decode("utf-8", "replace")  # told with the exit that follows
         else:
@@ -237,7 +244,7 @@ class Loop:
             task = spawn.Task(
                 self.commands[order.pool],
                 spawn.Identity(order.pool, order.slot, order.generation),
-                self.sockets.of_worker(names, order.slot),
+                self.sockets.of_worker(names, order.slot) if self.sockets else [],
                 foreground=pool is not None and pool.foreground,
             )
             child = spawn.spawn(self.around, task)
@@ -248,6 +255,7 @@ class Loop:
         os.set_blocking(child.status, False)
         running = Running(order.serial, order.pool, order.slot, child.pid, child.status)
         self._by_serial[order.serial] = self._by_pid[child.pid] = running
+        self._executing += 1
         self._tell(ev.Spawned(order.serial))
         self._watch(child.status, lambda: self._read_status(running))
 
@@ -270,7 +278,7 @@ class Loop:
 
     def _select(self, order: act.Select) -> None:
         running = self._by_serial.get(order.serial)
-        if running is not None and running.pool in self.pools:
+        if self.sockets and running is not None and running.pool in self.pools:
             self.sockets.select(self.pools[running.pool].sockets, running.slot, chosen=order.chosen)
             if order.chosen:
                 self._selectors_changed = True
@@ -279,18 +287,19 @@ class Loop:
 
     def _apply_selectors(self) -> None:
         self._selectors_changed = False
-        for message in self.sockets.apply():
+        for message in self.sockets.apply() if self.sockets else ():
             self.log.emit("warning", "selector_refused", error=message)
 
     def _check_queue(self, order: act.CheckQueue) -> None:
         running = self._by_serial.get(order.serial)
         waiting = 0
-        if running is not None and running.pool in self.pools:
+        if self.sockets and running is not None and running.pool in self.pools:
             waiting = self.sockets.waiting(self.pools[running.pool].sockets, running.slot)
         self._tell(ev.QueueChecked(order.serial, waiting))
 
     def _close_sockets(self, order: act.CloseSockets) -> None:
-        for name, queued in self.sockets.close(order.sockets).items():
+        closed = self.sockets.close(order.sockets) if self.sockets else {}
+        for name, queued in closed.items():
             self.log.emit("warning" if queued else "debug", "socket_closed", socket=name, queued=queued)
 
     def _sweep(self, order: act.Sweep) -> None:
