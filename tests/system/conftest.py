@@ -209,6 +209,8 @@ def _adopt_orphans() -> None:
 def start(entrypoint: str, tmp_path: Path) -> Iterator[Start]:
     """`start(config, ...)` runs a configuration, `start(args=[...])` any command line."""
     masters: list[Master] = []
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # tests run as other users, too
+        folder.chmod(0o755)
 
     def begin(
         config: str | None = None,
@@ -234,7 +236,7 @@ def start(entrypoint: str, tmp_path: Path) -> Iterator[Start]:
     stories = "\n".join(m.story() for m in masters) if orderly else ""
     for master in masters:
         master.close()
-    survivors = descendants(os.getpid())
+    survivors = {pid: what for pid, what in descendants(os.getpid()).items() if not what.startswith("Z")}
     while left := descendants(os.getpid()):
         for pid in left:
             os.kill(pid, signal.SIGKILL)

@@ -134,13 +134,13 @@ def test_init_mode_forwards_every_signal(start: Start, script: Callable[[str, st
 def test_init_mode_passes_environment_and_descriptors_through(start: Start) -> None:
     reader, writer = os.pipe()
     # The pid that LISTEN_PID must name is the worker's, which is the one that the shell is.
-    show = 'echo "$LISTEN_FDS $NOTIFY_SOCKET $ENTRYPOINT_POOL"; test "$LISTEN_PID" = $$ && echo right >/proc/self/fd/$FD'
+    show = 'echo "$LISTEN_FDS $NOTIFY_SOCKET $ENTRYPOINT_POOL"; test "$LISTEN_PID" = $$ && echo yes >/proc/self/fd/$FD'
     env = {"LISTEN_FDS": "1", "LISTEN_PID": "1", "NOTIFY_SOCKET": "@x", "FD": str(writer), "ENTRYPOINT_POOL": "outer"}
     master = start(args=["--init", "sh", "-c", show], env=env, pass_fds=(writer,))
     assert master.wait() == 0
     os.close(writer)
     assert master.said == ["1 @x outer"]
-    assert os.read(reader, 100) == b"right\n"
+    assert os.read(reader, 100) == b"yes\n"
     os.close(reader)
 
 
