@@ -51,6 +51,7 @@ def main() -> None:
     rest = sys.argv[2:]
     if name == "run":
         isolate()
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # inherited as ignored, it would leave nothing to wait for
         from entrypoint.cli.run import main as run
 
         sys.exit(run(rest))

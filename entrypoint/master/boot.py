@@ -125,7 +125,7 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
         environ={k: v for k, v in os.environ.items() if init_mode or k not in GENERATED},
         master_pid=os.getpid(),
         null=_null(3 + max((len(p.sockets) for p in spec.pools), default=0)),
-        handled=tuple(sorted(handled)),
+        handled=tuple(sorted(handled | kernel.ignored())),
         prctl=prctl,
         oom_score_adj=_oom_score_adj(),
         terminal=tty,

@@ -93,6 +93,11 @@ def default_signals(handled: tuple[int, ...]) -> None:
         _signal.signal(number, _signal.SIG_DFL)
 
 
+def ignored() -> set[int]:
+    """The signals that whoever started the master left ignored; a program that is executed inherits that."""
+    return {int(n) for n in ALL_SIGNALS if _signal.getsignal(n) == _signal.SIG_IGN}
+
+
 def catchable() -> set[int]:
     """Every signal that a handler can be given."""
     return {int(n) for n in signal.valid_signals()} - {int(n) for n in UNCATCHABLE}

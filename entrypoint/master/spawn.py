@@ -37,7 +37,7 @@ class Surroundings(NamedTuple):
     environ: Mapping[str, str]
     master_pid: int
     null: int  # /dev/null
-    handled: tuple[int, ...]  # signals that the master catches
+    handled: tuple[int, ...]  # signals that the master catches, or was told to ignore
     prctl: Prctl | None  # None for PID 1
     oom_score_adj: int | None  # the master's; None: unknown
     terminal: int | None  # a terminal to hand over in init mode
