@@ -1,0 +1,415 @@
+"""A fake machine around the core: a clock that jumps, and a kernel that obeys or misbehaves, as the story asks.
+
+    k = running(web=2)
+    k.crash("web/1")
+    k.advance(1)
+    assert k.alive == ["web/0", "web/1"]
+
+Orders are carried out as the shell does it: a spawn and a look at a queue are answered at once; that a program
+runs, and that a process ends, is told after the orders of the current event. The kernel itself checks what must hold
+in every story: nothing that is gone is signalled, no slot has two processes, the core never reports a bug.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from entrypoint.config import spec
+from entrypoint.core import actions as act
+from entrypoint.core import events as ev
+from entrypoint.core.model import KILL, STATES
+from entrypoint.core.step import new_master, step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from entrypoint.core.model import Worker
+
+MOST_TICKS = 10_000  # at one moment; more is a core that spins
+PASSED_ON = {1, 10, 12, 28}  # signals that programs here survive
+PROGRAM = spec.Process(("program",), "program")
+
+
+class Process:
+    """A worker's main process and what is left of its group."""
+
+    def __init__(self, order: act.Spawn, born: float) -> None:
+        self.serial = order.serial
+        self.pool = order.pool
+        self.id = f"{order.pool}/{order.slot}"
+        self.born = born
+        self.alive = True
+        self.dying = False  # its end is to be told
+        self.lingering = False  # the main process is gone, others of its group are not
+
+
+class Record(NamedTuple):
+    """An order, and when and about whom it was given."""
+
+    at: float  # seconds since the start
+    order: act.Action
+    id: str = ""
+
+
+def pool(name: str, workers: int = 1, **settings: Any) -> spec.Pool:
+    """A pool of the configuration; fields of `stop`, `restart`, `ready` are given by their own names."""
+    backoff = {k: settings.pop(k) for k in ("initial", "max", "factor", "jitter") if k in settings}
+    restart = {k: settings.pop(k) for k in ("policy", "min_uptime", "give_up_after") if k in settings}
+    stop = {k: settings.pop(k) for k in ("signal", "timeout", "quiesce", "delay") if k in settings}
+    if "ready_after" in settings:
+        settings["ready"] = spec.Ready(after=settings.pop("ready_after"))
+    return spec.Pool(
+        name,
+        PROGRAM,
+        workers,
+        stop=spec.Stop(**stop),
+        restart=spec.Restart(backoff=spec.Backoff(**backoff), **restart),
+        **settings,
+    )
+
+
+def init(name: str, timeout: float = 0.0) -> spec.Init:
+    """A one-shot command of the configuration."""
+    return spec.Init(name, PROGRAM, timeout)
+
+
+class Machine:
+    """The core, and a kernel that carries out its orders."""
+
+    def __init__(
+        self,
+        *pools: spec.Pool,
+        init: Iterable[spec.Init] = (),
+        sockets: Iterable[spec.Socket] = (),
+        drain_delay: float = 0.0,
+        signals: Iterable[tuple[int, str]] = (),
+        **counts: int,
+    ) -> None:
+        every = (*pools, *(pool(name, workers) for name, workers in counts.items()))
+        self.spec = spec.Spec(
+            every, tuple(init), tuple(sockets), spec.Shutdown(drain_delay=drain_delay), signals=tuple(signals)
+        )
+        self.m = new_master(self.spec)
+        self.zero = self.clock = 1000.0
+        self.records: list[Record] = []
+        self.processes: dict[int, Process] = {}  # main processes and groups that are there
+        self.exit: act.Exit | None = None
+        self.exited_at = float("inf")
+        self.ticks = 0
+        # How it misbehaves. Names are pools, workers ("web/1"), or "" for everybody.
+        self.refuse = ""  # why no process can be made
+        self.exec_errors: dict[str, int] = {}  # programs that cannot be executed -> exit code
+        self.slow_exec: set[str] = set()  # programs whose exec takes for ever
+        self.doomed: dict[str, ev.Outcome] = {}  # programs that end as soon as they run
+        self.stubborn: set[str] = set()  # ignore every signal but KILL
+        self.unkillable: set[str] = set()  # ignore KILL, too
+        self.litter: set[str] = set()  # leave processes in their group that ignore TERM
+        self.on_stop = ev.Outcome(code=0)  # how the others end when told to
+        self.queues: dict[str, deque[int]] = {}  # answers to CheckQueue; then 0
+        self.mute = False  # queues cannot be counted: there is no answer
+        self.leftovers: set[str] = set()  # descendants without a parent: "polite", "stubborn", "unkillable"
+        self.chance = 0.5
+        self._facts: deque[Callable[[], None]] = deque()
+        self._depth = 0
+
+    # -- what happens ----------------------------------------------------------------------------------------
+
+    def start(self) -> Machine:
+        """The master is able to spawn."""
+        self.tell(ev.Started())
+        self.run_due()
+        return self
+
+    def tell(self, event: ev.Event) -> None:
+        """Tell the core a fact, and carry out its orders."""
+        self._depth += 1
+        for order in step(self.m, event, self.clock):
+            self._carry_out(order)
+        self._depth -= 1
+        while not self._depth and self._facts and self.exit is None:
+            self._facts.popleft()()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; what is due happens when it is due."""
+        end = self.clock + seconds
+        while self.exit is None and (deadline := self.m.next_deadline()) <= end:
+            self.clock = max(self.clock, deadline)
+            self.run_due()
+        self.clock = max(self.clock, end)
+
+    def run_due(self) -> None:
+        """Handle what is due now."""
+        for _ in range(MOST_TICKS):
+            if self.exit is not None or self.m.next_deadline() > self.clock:
+                return
+            self.ticks += 1
+            self.tell(ev.Ticked())
+        raise AssertionError("the core spins: its next deadline never lies in the future")
+
+    def signal(self, signum: int) -> None:
+        """The master gets a signal."""
+        self.tell(ev.SignalReceived(signum))
+        self.run_due()
+
+    def crash(self, who: str, code: int | None = None, signal: int | None = None) -> None:
+        """A worker's main process ends by itself: by KILL unless told otherwise."""
+        if code is None and signal is None:
+            signal = KILL
+        process = self.process(who)
+        process.dying = True
+        self._end(process, ev.Outcome(code, signal), alone=not self._is(process, self.litter))
+        self.run_due()
+
+    def finish(self, who: str, code: int = 0) -> None:
+        """A worker's main process exits by itself."""
+        self.crash(who, code=code)
+
+    def clean_up(self, who: str) -> None:
+        """What was left of a worker's process group ends by itself."""
+        self._group_ends(self.process(who, lingering=True))
+        self.run_due()
+
+    # -- what is seen ----------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return round(self.clock - self.zero, 6)
+
+    @property
+    def alive(self) -> list[str]:
+        """The workers that have a main process."""
+        return sorted(p.id for p in self.processes.values() if p.alive)
+
+    def states(self, name: str) -> list[str]:
+        """The states of a pool's workers, by slot."""
+        return [w.state for w in sorted(self.m.pools[name].workers.values(), key=lambda w: w.slot)]
+
+    def worker(self, who: str) -> Worker:
+        """The core's view of a worker."""
+        return self.m.workers[self.process(who).serial]
+
+    def process(self, who: str, *, lingering: bool = False) -> Process:
+        """The process of a worker."""
+        for process in self.processes.values():
+            if process.id == who and (process.lingering if lingering else process.alive):
+                return process
+        raise AssertionError(f"there is no process {who}, only {self.alive}")
+
+    def of(self, *kinds: type[act.Action]) -> list[Record]:
+        """The orders of some kinds."""
+        return [r for r in self.records if isinstance(r.order, kinds)]
+
+    @property
+    def orders(self) -> list[str]:
+        """All orders but the lines for the log, in short: `spawn web/0`, `signal web/0 15`."""
+        return [_short(r) for r in self.records if not isinstance(r.order, act.Report)]
+
+    @property
+    def spawns(self) -> list[tuple[float, str]]:
+        """When which worker was spawned."""
+        return [(r.at, r.id) for r in self.of(act.Spawn)]
+
+    @property
+    def signals(self) -> list[tuple[str, int]]:
+        """Which worker got which signal; a tree killed counts as 9."""
+        return [
+            (r.id, r.order.signum if isinstance(r.order, act.Signal) else KILL)
+            for r in self.of(act.Signal, act.KillTree)
+        ]
+
+    @property
+    def signals_at(self) -> list[tuple[float, str, int]]:
+        """The same with times."""
+        return [(r.at, *s) for r, s in zip(self.of(act.Signal, act.KillTree), self.signals, strict=True)]
+
+    def reports(self, event: str) -> list[dict[str, Any]]:
+        """The fields of the log lines about an event."""
+        return [r.order.fields for r in self.records if isinstance(r.order, act.Report) and r.order.event == event]
+
+    def forget(self) -> None:
+        """Begin a new page of the story."""
+        self.records.clear()
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        assert self.exit is not None, f"it has not exited; phase {self.m.phase}, alive {self.alive}"
+        return self.exit.code
+
+    @property
+    def reason(self) -> str:
+        """Why it exited."""
+        assert self.exit is not None, f"it has not exited; phase {self.m.phase}, alive {self.alive}"
+        return self.exit.reason
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Which worker decided the exit."""
+        assert self.exit is not None, f"it has not exited; phase {self.m.phase}, alive {self.alive}"
+        return self.exit.fields
+
+    # -- what must hold in every story -----------------------------------------------------------------------
+
+    def check(self) -> None:
+        """The core's books agree with each other and with the kernel."""
+        m = self.m
+        in_pools: dict[int, Worker] = {}
+        for p in [*m.init, *m.pools.values()]:
+            in_pools.update(p.workers)
+            workers = list(p.workers.values())
+            assert p.counts == {s: sum(w.state == s for w in workers) for s in STATES}
+            assert p.leaving == sum(bool(w.reason) for w in workers)
+            assert len(workers) - p.leaving <= p.desired or p.status != "active"
+            slots = [w.slot for w in workers]
+            assert len(slots) == len(set(slots)), f"slots of {p.name} are shared: {slots}"
+            assert sorted(slots + p.free) == list(range(p.slots)), "a slot is lost"
+            assert all(w.pool is p for w in workers)
+        assert {s: w for s, w in m.workers.items() if not w.pool.is_init} == {
+            s: w for s, w in in_pools.items() if not w.pool.is_init
+        }
+        ids = [p.id for p in self.processes.values()]
+        if self.m.phase in ("starting", "running", "draining"):
+            assert len(ids) == len(set(ids)), f"two processes in one slot: {ids}"
+        if self.exit is None:
+            assert m.next_deadline() > self.clock
+
+    # -- the kernel ------------------------------------------------------------------------------------------
+
+    def _is(self, process: Process, names: Iterable[str]) -> bool:
+        return bool({"", process.pool, process.id} & set(names))
+
+    def _get(self, process: Process, table: dict[str, Any]) -> Any:
+        return table.get(process.id, table.get(process.pool, table.get("")))
+
+    def _later(self, fact: Callable[[], None]) -> None:
+        self._facts.append(fact)
+
+    def _carry_out(self, order: act.Action) -> None:
+        assert self.exit is None, f"an order after the exit: {order}"
+        about = self.processes.get(getattr(order, "serial", 0))
+        who = about.id if about is not None else ""
+        if isinstance(order, act.Report):
+            assert order.event != "bug", order.fields
+        if isinstance(order, act.Spawn):
+            who = f"{order.pool}/{order.slot}"
+        self.records.append(Record(self.now, order, who))
+        match order:
+            case act.Spawn():
+                self._spawn(order)
+            case act.Signal():
+                assert about is not None, f"a signal to nobody: {order}"
+                assert about.alive, f"{about.id} was reaped before {order}"
+                self._signalled(about, order.signum)
+            case act.KillTree():
+                assert about is not None, f"nothing is left of {order}"
+                self._killed(about)
+            case act.CheckQueue():
+                if not self.mute:
+                    answers = self.queues.get(who)
+                    self.tell(ev.QueueChecked(order.serial, answers.popleft() if answers else 0))
+            case act.Sweep():
+                self._swept(order.signum)
+            case act.Exit():
+                self.exit, self.exited_at = order, self.now
+
+    def _spawn(self, order: act.Spawn) -> None:
+        assert order.serial not in self.processes
+        if self.refuse:
+            self.tell(ev.SpawnRefused(order.serial, self.refuse))
+            return
+        process = self.processes[order.serial] = Process(order, self.clock)
+        self.tell(ev.Spawned(order.serial))
+        if not self._is(process, self.slow_exec):
+            self._later(lambda: self._exec(process))
+
+    def _exec(self, process: Process) -> None:
+        if process.dying:
+            return
+        code = self._get(process, self.exec_errors)
+        if code is not None:
+            process.dying = True
+            self._end(process, ev.Outcome(code=code), error=f"cannot execute {process.pool}")
+            return
+        self.tell(ev.Executed(process.serial))
+        outcome = self._get(process, self.doomed)
+        if outcome is not None and not process.dying:
+            self._die(process, outcome)
+
+    def _signalled(self, process: Process, signum: int) -> None:
+        if signum == KILL:
+            self._killed(process)
+        elif signum not in PASSED_ON and not self._is(process, self.stubborn | self.unkillable):
+            self._die(process, self.on_stop)
+
+    def _killed(self, process: Process) -> None:
+        if self._is(process, self.unkillable):
+            return
+        if process.alive:
+            self._die(process, ev.Outcome(signal=KILL), alone=True)
+        elif process.lingering:
+            self._later(lambda: self._group_ends(process))
+
+    def _die(self, process: Process, outcome: ev.Outcome, *, alone: bool | None = None) -> None:
+        if process.dying:
+            return
+        process.dying = True
+        if alone is None:
+            alone = not self._is(process, self.litter)
+        self._later(lambda: self._end(process, outcome, alone=alone))
+
+    def _end(self, process: Process, outcome: ev.Outcome, *, alone: bool = True, error: str = "") -> None:
+        process.alive, process.lingering = False, not alone
+        if alone:
+            del self.processes[process.serial]
+        self.tell(ev.Exited(process.serial, outcome, alone, error, self.chance))
+        self._childless()
+
+    def _group_ends(self, process: Process) -> None:
+        if self.processes.pop(process.serial, None) is not None:
+            self.tell(ev.GroupGone(process.serial, self.chance))
+            self._childless()
+
+    def _swept(self, signum: int) -> None:
+        self.leftovers -= {"polite"} if signum != KILL else {"polite", "stubborn"}
+        self._later(self._childless)
+
+    def _childless(self) -> None:
+        if not self.processes and not self.leftovers and self.exit is None:
+            self.tell(ev.Childless())
+
+
+def _short(record: Record) -> str:
+    order = record.order
+    match order:
+        case act.Signal():
+            return f"signal {record.id} {order.signum}"
+        case act.Select():
+            return f"{'select' if order.chosen else 'unselect'} {record.id}"
+        case act.CloseSockets():
+            return f"close {' '.join(order.sockets)}"
+        case act.Sweep():
+            return f"sweep {order.signum}"
+        case act.Exit():
+            return f"exit {order.code}"
+    names = {act.Spawn: "spawn", act.KillTree: "kill", act.CheckQueue: "check"}
+    return f"{names[type(order)]} {record.id}"
+
+
+def starting(*pools: spec.Pool, **options: Any) -> Machine:
+    """A machine whose master has just started."""
+    return Machine(*pools, **options).start()
+
+
+def running(*pools: spec.Pool, **options: Any) -> Machine:
+    """A machine whose workers have all been up for a while; the story begins now, at second 0."""
+    k = starting(*pools, **options)
+    for _ in range(len(k.m.pools) + 1):
+        k.advance(15)
+    assert k.m.phase == "running", k.m.phase
+    k.check()
+    k.zero = k.clock
+    k.forget()
+    return k

@@ -1,0 +1,139 @@
+"""Slots, what a dead worker leaves in them, and sockets of a worker's own."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from entrypoint.config.spec import Socket
+from tests.unit.core.harness import Machine, pool, running
+
+QUIT, KILL, TERM, TTIN, TTOU = 3, 9, 15, 21, 22
+
+
+def test_slots_are_numbered_from_0_and_pools_share_none() -> None:
+    k = Machine(web=3, cron=2).start()
+    assert k.spawns == [(0, f"web/{n}") for n in range(3)] + [(0, f"cron/{n}") for n in range(2)]
+    assert list(k.m.workers) == [1, 2, 3, 4, 5]  # serial numbers are the master's
+
+
+def test_the_replacement_of_a_crashed_worker_takes_its_slot_with_a_new_serial() -> None:
+    k = running(web=3)
+    before = k.worker("web/1").serial
+    k.crash("web/1")
+    assert k.spawns == [(0, "web/1")]
+    assert k.worker("web/1").serial > before
+
+
+def test_a_new_worker_takes_the_lowest_free_slot() -> None:
+    k = running(web=4)
+    k.signal(TTOU)  # the oldest: slot 0
+    k.signal(TTOU)  # slot 1
+    assert k.alive == ["web/2", "web/3"]
+    k.signal(TTIN)
+    k.signal(TTIN)
+    k.signal(TTIN)
+    assert [who for _, who in k.spawns] == ["web/0", "web/1", "web/4"]
+
+
+def test_a_worker_that_overlaps_its_predecessor_gets_another_slot() -> None:
+    k = running(pool("web", 2, timeout=20))
+    k.stubborn.add("web/0")
+    k.signal(TTOU)
+    k.signal(TTIN)
+    assert k.spawns == [(0, "web/2")]
+    k.advance(20)
+    k.signal(TTIN)
+    assert k.spawns[1:] == [(20, "web/0")]
+
+
+def test_a_slot_is_free_when_the_group_of_its_worker_is_gone() -> None:
+    k = running(web=1)
+    k.litter.add("web/0")
+    k.crash("web/0")
+    k.advance(0.4)
+    assert k.spawns == []
+    k.clean_up("web/0")
+    assert k.spawns == [(0.4, "web/0")]
+
+
+def test_a_group_that_does_not_go_is_killed_after_a_second() -> None:
+    k = running(web=1)
+    k.litter.add("web/0")
+    k.crash("web/0")
+    k.advance(1)
+    assert k.signals_at == [(1, "web/0", KILL)]
+    assert k.spawns == [(1, "web/0")]
+
+
+# -- one SO_REUSEPORT socket a worker ------------------------------------------------------------------------
+
+OWN = Socket("http", "tcp", reuse_port=True)
+
+
+def served(**settings: Any) -> Machine:
+    return running(pool("web", 2, sockets=("http",), **settings), sockets=[OWN])
+
+
+def test_a_worker_is_chosen_when_its_program_runs_and_no_longer_when_it_is_gone() -> None:
+    k = Machine(pool("web", sockets=("http",)), sockets=[OWN]).start()
+    assert k.orders == ["spawn web/0", "select web/0"]
+    k.crash("web/0")
+    assert k.orders[2:] == ["unselect ", "spawn web/0", "select web/0"]
+
+
+def test_a_shared_socket_needs_no_choice() -> None:
+    k = running(pool("web", 2, sockets=("http",)), sockets=[Socket("http", "tcp")])
+    k.signal(TTOU)
+    assert k.orders == [f"signal web/0 {TERM}"]
+
+
+def test_a_worker_is_stopped_when_its_queue_is_empty_and_quiesce_has_passed() -> None:
+    k = served(quiesce=0.2)
+    k.queues["web/0"] = deque([3, 1])
+    k.signal(TTOU)
+    assert k.orders == ["unselect web/0"]
+    k.advance(0.1)
+    assert k.orders == ["unselect web/0"]
+    k.advance(0.5)
+    assert k.orders[1:] == ["check web/0"] * 3 + [f"signal web/0 {TERM}"]
+    assert k.signals_at == [(0.3, "web/0", TERM)]
+
+
+def test_a_queue_that_never_empties_gets_half_of_the_time() -> None:
+    k = served(quiesce=0.2, timeout=10)
+    k.queues["web/0"] = deque([1] * 1000)
+    k.stubborn.add("web/0")
+    k.signal(TTOU)
+    k.advance(20)
+    assert k.signals_at == [(5, "web/0", TERM), (10, "web/0", KILL)]
+
+
+def test_a_worker_that_dies_while_it_falls_silent_is_not_signalled() -> None:
+    k = served()
+    k.queues["web/0"] = deque([1] * 1000)
+    k.signal(TTOU)
+    k.advance(1)
+    k.crash("web/0")
+    k.advance(30)
+    assert k.signals == []
+    assert k.alive == ["web/1"]
+
+
+def test_quit_does_not_wait_for_a_queue() -> None:
+    k = served(timeout=10)
+    k.queues["web/0"] = deque([1] * 1000)
+    k.signal(TTOU)
+    k.advance(1)
+    k.signal(QUIT)
+    assert k.signals_at == [(1, "web/0", TERM), (1, "web/1", TERM)]
+    assert k.code == 0
+
+
+def test_a_stop_while_a_worker_falls_silent_sends_one_stop_signal() -> None:
+    k = served(timeout=10, quiesce=0.5)
+    k.signal(TTOU)
+    k.signal(TERM)
+    k.advance(0.5)
+    assert k.signals_at == [(0, "web/1", TERM), (0.5, "web/0", TERM)]
+    assert (k.code, k.exited_at) == (0, 0.5)
