@@ -36,7 +36,7 @@ def start(m: Master, pool: Pool, now: float) -> None:
 
 def reconcile(m: Master, pool: Pool, now: float) -> None:
     """Bring the number of workers that stay to the desired one; the oldest go first."""
-    if pool.status != ACTIVE:
+    if pool.status != ACTIVE or pool.failed:
         return
     staying = len(pool.workers) - pool.leaving
     for _ in range(pool.desired - staying):
@@ -175,7 +175,7 @@ def settle(m: Master, w: Worker, now: float, chance: float) -> None:
             give_up(m, w, status, f"{pool.failures} failed boots in a row", now)
             return
         uptime_check(m, pool)
-    if pool.status == ACTIVE:
+    if pool.status == ACTIVE and not pool.failed:
         m.add_worker(pool, now + delay)
         if delay:
             m.report("warning", "pool_backoff", pool, slot=w.slot, failures=pool.failures, retry_in=round(delay, 3))
@@ -224,11 +224,13 @@ def finish(m: Master, w: Worker, status: int, now: float) -> None:
 
 
 def give_up(m: Master, w: Worker, status: int, why: str, now: float) -> None:
-    """A critical pool cannot work."""
+    """A critical pool cannot work: nothing is started in it any more."""
     pool = w.pool
+    pool.failed = True
+    for other in [o for o in pool.workers.values() if o.state == BACKOFF]:
+        worker.happen(m, other, worker.DRAIN, now, "shutdown")
     if m.phase not in (PHASE_STARTING, PHASE_RUNNING):  # a requested stop is on its way; leave it its exit code
         return
-    pool.failed = True
     fail(m, w, status, f"pool {pool.name} gave up: {why}", now)
 
 

@@ -179,6 +179,42 @@ def test_a_pool_that_is_not_critical_is_retried_for_ever() -> None:
     assert set(gaps[5:]) == {30}
 
 
+def test_giving_up_stops_the_other_pools_in_order() -> None:
+    k = running(pool("web", after=("db",)), pool("db"), pool("x", give_up_after=1), drain_delay=5)
+    k.doomed["x"] = ERROR
+    k.crash("x/0")
+    assert k.m.phase == "draining"  # the others serve, so they get the drain delay
+    k.advance(5)
+    assert k.signals_at == [(5, "web/0", 15), (5, "db/0", 15)]
+    assert k.code == 3
+
+
+def test_a_pool_that_gave_up_is_left_alone_while_the_others_drain() -> None:
+    k = running(pool("web"), pool("x", give_up_after=3, min_uptime=1e6), drain_delay=5)
+    k.doomed["x"] = ERROR
+    k.crash("x/0")
+    k.advance(1)
+    assert k.m.phase == "draining"
+    k.forget()
+    k.advance(4.9)
+    assert k.spawns == []
+    k.advance(0.1)
+    assert k.code == 3
+
+
+def test_what_waits_in_backoff_is_not_spawned_after_its_pool_gave_up() -> None:
+    k = running(pool("web"), pool("x", 3, give_up_after=6, min_uptime=1e6), drain_delay=50)
+    for slot in (0, 1, 2, 0):  # the second and third wait for 1 and 2 s, the last for 4 s
+        k.crash(f"x/{slot}")
+    assert k.states("x") == ["backoff"] * 3
+    k.doomed["x"] = ERROR
+    k.advance(2)
+    assert k.m.phase == "draining"
+    k.forget()
+    k.advance(49)
+    assert k.spawns == []
+
+
 # -- programs that cannot be executed ------------------------------------------------------------------------
 
 
@@ -209,6 +245,34 @@ def test_a_command_of_a_pool_that_is_not_critical_is_retried() -> None:
     k.advance(40)
     assert lives(k, "extra/0") == [0, 0, 1, 3, 7, 37]
     assert k.exit is None
+
+
+def test_a_command_that_cannot_be_executed_during_the_drain_is_not_tried_again_and_again() -> None:
+    k = Machine(pool("web"), pool("late", after=("web",)), drain_delay=5)
+    k.exec_errors["late"] = 127
+    k.slow_exec.add("late")
+    k.start()
+    k.advance(10)
+    k.signal(15)
+    k.slow_exec.clear()
+    k._exec(k.process("late/0"))
+    k.forget()
+    k.run_due()
+    k.advance(4)
+    assert k.spawns == []
+    k.advance(1)
+    assert k.code == 0
+
+
+def test_a_pool_that_uses_up_its_lives_during_the_drain_leaves_the_exit_code_alone() -> None:
+    k = running(pool("web", give_up_after=3), drain_delay=100)
+    k.doomed["web"] = ERROR
+    k.signal(15)
+    k.crash("web/0")
+    k.advance(50)
+    assert len(k.spawns) == 3
+    k.advance(50)
+    assert k.code == 0
 
 
 # -- spawns that the kernel refuses --------------------------------------------------------------------------
