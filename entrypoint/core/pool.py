@@ -93,18 +93,15 @@ def watch_uptime(m: Master, w: Worker, now: float) -> None:
 
 
 def uptime_due(m: Master, pool: Pool, now: float) -> None:
-    """A worker may have reached min_uptime: the row of failures is over."""
+    """End the row of failures if a worker has reached min_uptime since the last one; else wait for one that may."""
     limit = pool.spec.restart.min_uptime
     young = pool.young
-    while young and young[0].outcome is not None:
-        young.popleft()
-    if not young or not pool.failures:
-        return
-    if young[0].born + limit > now:
-        m.arm(pool, young[0].born + limit)
-        return
-    pool.failures = 0
-    m.report("info", "pool_recovered", pool, slot=young[0].slot)
+    while young and (young[0].outcome is not None or young[0].born + limit <= now):
+        w = young.popleft()
+        if w.outcome is None and pool.failures:
+            pool.failures = 0
+            m.report("info", "pool_recovered", pool, slot=w.slot)
+    m.arm(pool, young[0].born + limit if young and pool.failures else NEVER)
 
 
 # -- ends ----------------------------------------------------------------------------------------------------
@@ -168,13 +165,14 @@ def settle(m: Master, w: Worker, now: float, chance: float) -> None:
     if now - w.born >= restart.min_uptime:
         pool.failures = 0
     else:
+        uptime_due(m, pool, now)  # who reached min_uptime before this failure ends the row before it, not after
         pool.failures += 1
         delay = failure_delay(pool, chance)
         exhausted = 0 < restart.give_up_after <= pool.failures
         if exhausted and pool.spec.critical and not pool.counts[READY]:
             give_up(m, w, status, f"{pool.failures} failed boots in a row", now)
             return
-        uptime_check(m, pool)
+        uptime_due(m, pool, now)
     if pool.status == ACTIVE and not pool.failed:
         m.add_worker(pool, now + delay)
         if delay:
@@ -191,14 +189,6 @@ def failure_delay(pool: Pool, chance: float) -> float:
     else:
         delay = min(backoff.max, backoff.initial * backoff.factor ** min(pool.failures - 2, 64))
     return delay * (1 + backoff.jitter * (2 * chance - 1))
-
-
-def uptime_check(m: Master, pool: Pool) -> None:
-    """Arm the end of the row of failures, if a worker lives that can bring it."""
-    while pool.young and pool.young[0].outcome is not None:
-        pool.young.popleft()
-    if pool.young and pool.deadline == NEVER:
-        m.arm(pool, pool.young[0].born + pool.spec.restart.min_uptime)
 
 
 def finish(m: Master, w: Worker, status: int, now: float) -> None:

@@ -112,6 +112,21 @@ def test_a_worker_that_reaches_min_uptime_ends_the_row() -> None:
     assert k.spawns == [(10, "web/1")]  # at once: the first of a new row
 
 
+def test_a_worker_that_reached_min_uptime_before_the_failure_ends_nothing() -> None:
+    k = starting(pool("web", 2, min_uptime=10))
+    k.advance(5)
+    k.crash("web/1")
+    k.advance(7)  # web/0 reached min_uptime meanwhile, web/1 is 7 s old
+    k.forget()
+    k.crash("web/1")
+    k.crash("web/1")
+    k.advance(0.9)
+    assert k.spawns == [(12, "web/1")]  # the second of the row waits
+    assert not k.reports("pool_recovered")
+    k.advance(0.1)
+    assert k.spawns == [(12, "web/1"), (13, "web/1")]
+
+
 # -- giving up -----------------------------------------------------------------------------------------------
 
 
