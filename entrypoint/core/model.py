@@ -202,6 +202,8 @@ class Master:
 
     def arm(self, target: Worker | Pool | Master, when: float) -> None:
         """Give `target` its one deadline."""
+        if when == target.deadline:
+            return
         target.deadline = when
         if when != NEVER:
             self.sequence += 1

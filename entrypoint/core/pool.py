@@ -82,14 +82,8 @@ def became_ready(m: Master, pool: Pool, now: float) -> None:
 
 def watch_uptime(m: Master, w: Worker, now: float) -> None:
     """Remember a new life as one that may reach min_uptime and so end a row of failures."""
-    pool = w.pool
-    limit = pool.spec.restart.min_uptime
-    young = pool.young
-    while young and (young[0].born + limit <= now or young[0].outcome is not None):
-        young.popleft()
-    young.append(w)
-    if pool.failures and pool.deadline == NEVER:
-        m.arm(pool, young[0].born + limit)
+    w.pool.young.append(w)
+    uptime_due(m, w.pool, now)
 
 
 def uptime_due(m: Master, pool: Pool, now: float) -> None:

@@ -127,6 +127,17 @@ def test_a_worker_that_reached_min_uptime_before_the_failure_ends_nothing() -> N
     assert k.spawns == [(12, "web/1"), (13, "web/1")]
 
 
+def test_a_master_that_was_held_up_still_sees_who_reached_min_uptime() -> None:
+    k = starting(pool("web", 2, min_uptime=10))
+    k.advance(8.9)
+    k.crash("web/1")
+    k.crash("web/1")  # due at 9.9, before web/0 is 10 s old
+    k.clock += 3
+    k.run_due()
+    assert k.reports("pool_recovered")
+    assert k.m.pools["web"].failures == 0
+
+
 # -- giving up -----------------------------------------------------------------------------------------------
 
 
