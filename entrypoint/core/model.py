@@ -44,6 +44,7 @@ class Worker:
         "born",
         "chosen",
         "deadline",
+        "ended",
         "generation",
         "killed",
         "outcome",
@@ -64,6 +65,7 @@ class Worker:
         self.state = BACKOFF
         self.deadline = NEVER
         self.born = NEVER
+        self.ended = NEVER
         self.stop_deadline = NEVER
         self.reason = ""  # why it was asked to go; empty: nobody asked
         self.outcome: Outcome | None = None  # set when the main process is gone and its group is not

@@ -156,7 +156,7 @@ def settle(m: Master, w: Worker, now: float, chance: float) -> None:
         return
     pool.restarts += 1
     delay = 0.0
-    if now - w.born >= restart.min_uptime:
+    if w.ended - w.born >= restart.min_uptime:  # what its group took to end is no uptime
         pool.failures = 0
     else:
         uptime_due(m, pool, now)  # who reached min_uptime before this failure ends the row before it, not after

@@ -214,6 +214,7 @@ def kill_hurry(m: Master, w: Worker, now: float, _: None) -> None:
 def exited(m: Master, w: Worker, now: float, event: Exited) -> None:
     """Its main process is gone; its slot is free when its process group is, too."""
     w.outcome = event.outcome
+    w.ended = now
     w.pool.live -= 1
     unchoose(m, w)
     pools.report_exit(m, w, now, event)
