@@ -9,6 +9,7 @@ from entrypoint.core.model import (
     ACTIVE,
     BACKOFF,
     NEVER,
+    PHASE_DRAINING,
     PHASE_RUNNING,
     PHASE_STARTING,
     READY,
@@ -202,9 +203,13 @@ def finish(m: Master, w: Worker, status: int, now: float) -> None:
         return
     became_ready(m, pool, now)
     critical = [p for p in m.pools.values() if p.spec.critical] or list(m.pools.values())
-    if all(p.completed for p in critical) and m.phase in (PHASE_STARTING, PHASE_RUNNING):
+    if not all(p.completed for p in critical):
+        return
+    if m.phase in (PHASE_STARTING, PHASE_RUNNING):
         m.exit_code = m.first_error
         shutdown.begin(m, now, "all pools completed", delay=False)
+    elif m.phase == PHASE_DRAINING:
+        shutdown.end_drain(m, now)
 
 
 def give_up(m: Master, w: Worker, status: int, why: str, now: float) -> None:

@@ -186,4 +186,4 @@ def exit_code(m: Master) -> int:
         return 128 + KILL
     if any(p.spec.critical and p.spec.restart.policy != "always" and not p.completed for p in m.pools.values()):
         return 128 + TERM
-    return 0
+    return m.first_error

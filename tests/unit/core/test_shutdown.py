@@ -165,6 +165,24 @@ def test_a_failure_decides_the_code_even_if_a_stop_is_requested_afterwards() -> 
     assert k.code == 5
 
 
+def test_a_job_that_fails_during_the_drain_has_failed() -> None:
+    k = running(pool("job", policy="never"), web=1, drain_delay=10)
+    k.signal(TERM)
+    k.advance(3)
+    k.finish("job/0", 4)
+    k.advance(7)
+    assert k.code == 4
+
+
+def test_a_job_that_completes_during_the_drain_is_done_and_ends_it() -> None:
+    k = running(pool("job", policy="never"), pool("helper", critical=False), drain_delay=10)
+    k.signal(TERM)
+    k.advance(3)
+    k.finish("job/0")
+    assert k.signals == [("helper/0", TERM)]
+    assert (k.code, k.exited_at) == (0, 3)
+
+
 def test_the_reason_is_told() -> None:
     for signum, name in ((TERM, "SIGTERM"), (INT, "SIGINT"), (QUIT, "SIGQUIT")):
         k = running(web=1)
