@@ -190,7 +190,7 @@ class Master:
         self.held_until = 0.0  # no spawn before this
         self.requested = False  # somebody asked for the stop
         self.interrupted = False  # by INT, once
-        self.asked_at = NEVER  # the last TERM or INT
+        self.asked_at = NEVER  # the first TERM or INT
         self.killed = False  # a worker was SIGKILLed at its stop deadline
         self.first_error = 0  # first non-zero status of a worker of a critical pool that runs to completion
         self.exit_code = 0  # decided by a failure; 0: decided at the end

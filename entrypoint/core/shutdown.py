@@ -32,7 +32,8 @@ def request(m: Master, now: float, name: str, *, delay: bool) -> None:
     """Somebody asked the master to stop: TERM (with the drain delay) or INT (without)."""
     if m.phase in (PHASE_SWEEPING, PHASE_EXITED):
         return
-    first, m.asked_at = m.asked_at, now
+    first = m.asked_at
+    m.asked_at = min(first, now)
     if not m.requested and not m.exit_code:
         m.requested = True
     if m.phase not in (PHASE_DRAINING, PHASE_STOPPING):

@@ -215,6 +215,18 @@ def test_int_has_no_drain_delay() -> None:
     assert k.m.phase == "stopping"
 
 
+def test_a_second_term_ends_the_drain_delay_only_more_than_a_second_later() -> None:
+    k = running(web=1, drain_delay=60)
+    k.signal(TERM)
+    k.signal(TERM)
+    k.advance(1)
+    k.signal(TERM)
+    assert k.signals == []
+    k.advance(0.1)
+    k.signal(TERM)  # more than a second after the first
+    assert (k.code, k.exited_at) == (0, 1.1)
+
+
 def test_int_after_term_ends_the_drain_delay_at_once() -> None:
     k = running(web=1, drain_delay=60)
     k.signal(TERM)
