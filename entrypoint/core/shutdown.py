@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from entrypoint.core import worker
 from entrypoint.core.actions import CloseSockets, Exit, Sweep
 from entrypoint.core.model import (
+    ACTIVE,
     CLOSED,
     KILL,
     NEVER,
@@ -49,13 +50,11 @@ def begin(m: Master, now: float, reason: str, *, delay: bool) -> None:
         return
     m.exit_reason = reason
     m.phase = PHASE_DRAINING
-    last = now
-    for pool in m.pools.values():
+    for pool in [*m.init, *m.pools.values()]:
         own = pool.spec.stop.delay
-        pool.stop_at = now + ((m.drain_delay if own is None else own) if delay else 0.0)
-        last = max(last, now + m.drain_delay if delay else now)
-    for pool in m.init:
-        pool.stop_at = now
+        serves = delay and pool.status == ACTIVE and not pool.is_init  # else there is nothing to drain
+        pool.stop_at = now + ((m.drain_delay if own is None else own) if serves else 0.0)
+    last = max(pool.stop_at for pool in m.pools.values())
     m.report("info", "shutdown", reason=reason, drain_delay=round(last - now, 3))
     advance(m, now)
 

@@ -378,6 +378,15 @@ def test_quit_does_not_extend_a_deadline() -> None:
 # -- a TERM at any time --------------------------------------------------------------------------------------
 
 
+def test_term_during_an_init_command_stops_it_and_starts_nothing() -> None:
+    k = starting(pool("web"), init=[init("migrate"), init("seed")], drain_delay=30)
+    assert k.alive == ["init:migrate/0"]
+    k.advance(3)
+    k.signal(TERM)
+    assert k.orders == ["spawn init:migrate/0", f"signal init:migrate/0 {TERM}", f"sweep {TERM}", "exit 0"]
+    assert k.exited_at == 3  # nothing serves, so there is nothing to drain
+
+
 def test_a_stubborn_init_command_is_killed() -> None:
     k = starting(pool("web"), init=[init("migrate")])
     k.stubborn.add("init:migrate")
