@@ -141,7 +141,11 @@ def send_stop(m: Master, w: Worker) -> None:
 def drain_due(m: Master, w: Worker, now: float, _: None) -> None:
     """Either its sockets had time to fall silent, or it did not go in time."""
     if not w.signalled:
-        m.order(CheckQueue(w.serial))
+        if now >= half_time(w):
+            send_stop(m, w)
+        else:
+            m.arm(w, half_time(w))  # also if nobody can count
+            m.order(CheckQueue(w.serial))
         return
     m.report("warning", "worker_killed", w, reason="stop deadline", timeout=w.pool.spec.stop.timeout)
     if w.reason == "shutdown" and w.pool.spec.critical:
@@ -153,11 +157,15 @@ def queue_checked(m: Master, w: Worker, now: float, event: QueueChecked) -> None
     """Stop it when nobody waits on its sockets, or when half of its time is gone."""
     if w.signalled:
         return
-    half = w.stop_deadline - (w.pool.spec.stop.timeout or 0.0) / 2
-    if event.waiting == 0 or now >= half:
+    if event.waiting == 0:
         send_stop(m, w)
     else:
-        m.arm(w, min(now + QUEUE_INTERVAL, half))
+        m.arm(w, min(now + QUEUE_INTERVAL, half_time(w)))
+
+
+def half_time(w: Worker) -> float:
+    """When a worker that is to stop has used up half of its time; the other half is for the stop signal."""
+    return w.stop_deadline - (w.pool.spec.stop.timeout or 0.0) / 2
 
 
 def kill(m: Master, w: Worker, now: float) -> None:

@@ -120,6 +120,15 @@ def test_a_queue_that_never_empties_gets_half_of_the_time() -> None:
     assert k.signals_at == [(5, "web/0", TERM), (10, "web/0", KILL)]
 
 
+def test_a_queue_that_cannot_be_counted_holds_up_nothing() -> None:
+    k = served(quiesce=0.2, timeout=10)
+    k.mute = True
+    k.stubborn.add("web/0")
+    k.signal(TTOU)
+    k.advance(20)
+    assert k.signals_at == [(5, "web/0", TERM), (10, "web/0", KILL)]
+
+
 def test_a_worker_that_dies_while_it_falls_silent_is_not_signalled() -> None:
     k = served()
     k.queues["web/0"] = deque([1] * 1000)
