@@ -112,7 +112,7 @@ class Pool:
         self.is_init = is_init
         self.status = WAITING
         self.generation = 1
-        self.desired = 0
+        self.desired = pool.workers
         self.workers: dict[int, Worker] = {}  # by serial, so in order of birth
         self.counts = dict.fromkeys(STATES, 0)
         self.leaving = 0  # workers that were asked to go

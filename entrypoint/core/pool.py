@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 def start(m: Master, pool: Pool, now: float) -> None:
     """Give the pool its workers."""
     pool.status = ACTIVE
-    pool.desired = pool.spec.workers
     reconcile(m, pool, now)
 
 
@@ -45,22 +44,22 @@ def reconcile(m: Master, pool: Pool, now: float) -> None:
     surplus = staying - pool.desired
     if surplus <= 0:
         return
-    waiting = [w for w in pool.workers.values() if w.state == BACKOFF][:surplus]
-    oldest = [w for w in pool.workers.values() if w.state in (STARTING, READY)][: surplus - len(waiting)]
-    for w in waiting + oldest:
+    workers = pool.workers.values()
+    surplus -= sum(w.outcome is not None and not w.reason for w in workers)  # their groups will go
+    candidates = [w for w in workers if w.state == BACKOFF] + [w for w in workers if w.state in (STARTING, READY)]
+    for w in candidates[: max(0, surplus)]:
         worker.happen(m, w, worker.DRAIN, now, "scale_down")
 
 
 def resize(m: Master, pool: Pool, count: int, now: float) -> None:
     """Give the pool another size, unless the master is on its way out or the pool runs to completion."""
-    if m.phase not in (PHASE_STARTING, PHASE_RUNNING) or pool.completed or count == pool.desired:
-        return
-    if pool.status == WAITING:
-        pool.spec = pool.spec._replace(workers=count)
+    runs_to_completion = pool.spec.restart.policy != "always"
+    if m.phase not in (PHASE_STARTING, PHASE_RUNNING) or runs_to_completion or count == pool.desired:
         return
     m.report("info", "pool_resized", pool, workers=count, before=pool.desired)
     pool.desired = count
     reconcile(m, pool, now)
+    became_ready(m, pool, now)  # those that stay may all be
 
 
 # -- readiness -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entrypoint.core.events import Resized
-from tests.unit.core.harness import Machine, pool, running
+from tests.unit.core.harness import Machine, init, pool, running, starting
 
 HUP, INT, QUIT, USR1, USR2, TERM, TTIN, TTOU, WINCH = 1, 2, 3, 10, 12, 15, 21, 22, 28
 
@@ -86,6 +86,18 @@ def test_ttou_takes_a_slot_in_backoff_first() -> None:
     assert k.alive == ["web/0"]
 
 
+def test_ttou_does_not_stop_a_healthy_worker_for_one_that_has_just_died() -> None:
+    k = running(web=2)
+    k.litter.add("web/1")
+    k.crash("web/1")  # what it left behind still occupies its slot
+    k.forget()
+    k.signal(TTOU)
+    assert k.signals == []
+    k.advance(100)
+    assert k.alive == ["web/0"]
+    k.check()
+
+
 def test_a_stubborn_worker_that_is_scaled_away_is_killed_at_its_deadline() -> None:
     k = running(pool("web", 2, timeout=7))
     k.stubborn.add("web")
@@ -99,6 +111,27 @@ def test_a_stubborn_worker_that_is_scaled_away_is_killed_at_its_deadline() -> No
     assert k.code == 0  # that kill was not the shutdown's
 
 
+def test_the_size_can_be_changed_before_the_pool_starts() -> None:
+    k = starting(pool("web", 4), init=[init("migrate")])
+    k.signal(TTIN)
+    k.signal(TTIN)
+    k.signal(TTOU)
+    k.finish("init:migrate/0")
+    assert len(k.alive) == 5
+
+
+def test_a_smaller_pool_may_be_ready_at_once_and_so_start_those_that_wait_for_it() -> None:
+    k = starting(pool("db", 2, min_uptime=1e6), pool("web", after=("db",)))
+    k.slow_exec.add("db/1")
+    k.crash("db/1")
+    k.advance(12)
+    k.crash("db/1")
+    assert k.states("db") == ["ready", "backoff"]
+    assert "web/0" not in k.alive
+    k.signal(TTOU)
+    assert "web/0" in k.alive
+
+
 def test_limits_resize_a_pool_that_is_not_pinned() -> None:
     k = running(web=2)
     k.tell(Resized("web", 4))
@@ -110,6 +143,20 @@ def test_limits_resize_a_pool_that_is_not_pinned() -> None:
     k.tell(Resized("nobody", 8))
     k.run_due()
     assert len(k.alive) == 3
+
+
+def test_a_pool_that_runs_to_completion_is_not_filled_again_by_limits() -> None:
+    k = starting(pool("job", 3, policy="never"))
+    k.finish("job/0")
+    k.tell(Resized("job", 3))
+    k.run_due()
+    assert k.alive == ["job/1", "job/2"]
+    k.signal(TTIN)
+    k.signal(TTOU)
+    assert k.alive == ["job/1", "job/2"]
+    k.finish("job/1")
+    k.finish("job/2")
+    assert k.code == 0
 
 
 def test_the_size_is_frozen_while_the_master_drains() -> None:
