@@ -127,9 +127,9 @@ class Machine:
         self._depth += 1
         for order in step(self.m, event, self.clock):
             self._carry_out(order)
-        self._depth -= 1
-        while not self._depth and self._facts and self.exit is None:
+        while self._depth == 1 and self._facts and self.exit is None:  # facts that bring facts are no recursion
             self._facts.popleft()()
+        self._depth -= 1
 
     def advance(self, seconds: float) -> None:
         """Let time pass; what is due happens when it is due."""
@@ -262,7 +262,8 @@ class Machine:
             workers = list(p.workers.values())
             assert p.counts == {s: sum(w.state == s for w in workers) for s in STATES}
             assert p.leaving == sum(bool(w.reason) for w in workers)
-            assert len(workers) - p.leaving <= p.desired or p.status != "active"
+            staying = sum(w.outcome is None and not w.reason for w in workers)
+            assert staying <= p.desired or p.status != "active", f"too many workers of {p.name}"
             slots = [w.slot for w in workers]
             assert len(slots) == len(set(slots)), f"slots of {p.name} are shared: {slots}"
             assert sorted(slots + p.free) == list(range(p.slots)), "a slot is lost"
