@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,31 @@ class Box:
             pass
         code: int = self.container.wait(timeout=timeout)["StatusCode"]
         return code
+
+    def wait_until_term_is_kept(self, timeout: float = 20) -> None:
+        """Wait until the launcher has blocked SIGTERM, or the master catches it.
+
+        Until then, for about a millisecond after the exec, the kernel throws away what PID 1 has not asked for; no
+        program can change that.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            self.container.reload()
+            process = Path(f"/proc/{self.container.attrs['State']['Pid']}")
+            try:
+                if b"entrypoint" not in (process / "cmdline").read_bytes():  # the container runtime's own set-up
+                    continue
+                lines = (process / "status").read_text().splitlines()
+            except FileNotFoundError:
+                continue
+            masks = {
+                name: int(bits, 16)
+                for name, _, bits in (line.partition(":\t") for line in lines if "Sig" in line[:3])
+                if name in ("SigBlk", "SigCgt")
+            }
+            if (masks["SigBlk"] | masks["SigCgt"]) >> (signal.SIGTERM - 1) & 1:
+                return
+        raise TimeoutError("SIGTERM is neither blocked nor caught")
 
     def stop(self, timeout: int = 10) -> tuple[int, float]:
         """`docker stop`; return the exit code and the seconds that it took."""

@@ -47,6 +47,7 @@ def test_processes_that_escaped_from_their_worker_are_swept(run: Run) -> None:
 @pytest.mark.parametrize("attempt", range(5))
 def test_a_stop_right_after_the_start_is_obeyed(run: Run, attempt: int) -> None:
     box = run(config=CONFIG)
+    box.wait_until_term_is_kept()
     code, seconds = box.stop()
     assert code == 0, box.output
     assert seconds < 4
