@@ -8,7 +8,7 @@ from entrypoint.config.spec import Socket
 from entrypoint.core.events import Outcome, Started, Ticked
 from tests.unit.core.harness import Machine, init, pool, running, starting
 
-INT, QUIT, KILL, USR1, TERM = 2, 3, 9, 10, 15
+INT, QUIT, KILL, TERM, TTOU = 2, 3, 9, 15, 22
 
 
 # -- the exit code, row by row -------------------------------------------------------------------------------
@@ -549,6 +549,27 @@ def test_an_unkillable_group_does_not_hold_up_the_exit() -> None:
     k.signal(TERM)
     k.advance(10)
     assert k.exited_at <= 3 + 5 + 1 + 1.5
+
+
+def test_a_worker_that_has_long_been_unkillable_gets_one_more_second() -> None:
+    k = running(pool("web", 2, timeout=5))
+    k.unkillable.add("web/0")
+    k.signal(TTOU)
+    k.advance(6)
+    k.signal(TERM)
+    k.advance(10)
+    assert k.exited_at == 6 + 1 + 1.5
+
+
+def test_quit_does_not_wait_for_what_a_stopped_worker_left_behind() -> None:
+    k = running(pool("web", timeout=20))
+    k.litter.add("web")
+    k.signal(TERM)
+    k.advance(3)
+    k.signal(QUIT)
+    k.advance(1)
+    assert k.signals_at[1:] == [(4, "web/0", KILL)]
+    assert k.exited_at == 4
 
 
 def test_an_unkillable_worker_keeps_its_slot_and_is_killed_again_while_the_master_runs() -> None:

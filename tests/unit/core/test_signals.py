@@ -28,6 +28,13 @@ def test_nothing_is_forwarded_to_a_slot_without_a_process() -> None:
     assert k.signals == []
 
 
+def test_a_pool_s_next_worker_does_not_get_an_old_signal() -> None:
+    k = Machine(web=1)
+    k.signal(USR1)
+    k.start()
+    assert k.signals == []
+
+
 def test_a_signal_that_is_mapped_does_that() -> None:
     k = running(web=1, signals=[(WINCH, "forward"), (USR1, "shutdown"), (HUP, "ignore")])
     k.signal(WINCH)
