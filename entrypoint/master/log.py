@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_QUEUED = 4096  # lines kept while nobody reads
 MAX_LINE = 4096  # bytes; PIPE_BUF, so that a line on a pipe is whole or not there
-MAX_VALUE = 1000  # characters of one field
+MAX_VALUE = 1000  # characters of one field, fewer where the line would get too long
 
 
 class Output:
@@ -156,16 +156,19 @@ class Log:
         when, level, event, fields = item
         if self._render is None:  # the first line: structlog is imported now
             self._render = renderer(console=self._console)
-        line: dict[str, Any] = {"timestamp": timestamp(when), "level": level, "event": event}
-        for key, value in fields.items():
-            line[key] = value[:MAX_VALUE] + "…" if isinstance(value, str) and len(value) > MAX_VALUE else value
-        try:
-            data = self._render(line).encode("utf-8", "backslashreplace") + b"\n"
-        except Exception as error:  # noqa: BLE001 - a line that cannot be rendered must not end PID 1
-            data = f'{{"level": "error", "event": "bug", "error": "cannot render {event}: {type(error)}"}}\n'.encode()
-        if len(data) > MAX_LINE:
-            data = data[: MAX_LINE - 1] + b"\n"
-        return data
+        longest = MAX_VALUE
+        while True:
+            line: dict[str, Any] = {"timestamp": timestamp(when), "level": level, "event": event}
+            for key, value in fields.items():
+                line[key] = value[:longest] + "…" if isinstance(value, str) and len(value) > longest else value
+            try:
+                data = self._render(line).encode("utf-8", "backslashreplace") + b"\n"
+            except Exception as error:  # noqa: BLE001 - a line that cannot be rendered must not end PID 1
+                why = f"cannot render {event}: {type(error)}"
+                return f'{{"level": "error", "event": "bug", "error": "{why}"}}\n'.encode()
+            if len(data) <= MAX_LINE or not longest:
+                return data
+            longest //= 2  # a character may take six bytes; cut off, the line would not be JSON any more
 
 
 def timestamp(when: float) -> str:

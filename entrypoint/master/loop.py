@@ -26,6 +26,7 @@ REAP_BATCH = 200  # children collected before signals and deadlines get a look
 MAX_SLEEP = 1e6  # seconds; epoll takes no longer timeout
 BUG_PAUSE = 0.02  # seconds
 LOG_DELAY = 0.02  # seconds
+LOG_LATENCY = 1.0  # seconds that a line waits at most while other work does not end
 LIMITS_INTERVAL = 10.0  # between two looks at the container's limits
 
 
@@ -66,6 +67,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._log_waits = False
+        self._log_due = NEVER
         self._executing = 0  # workers between fork and exec
         self._selectors_changed = False
         self._children_changed = True
@@ -131,8 +133,19 @@ class Loop:
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler()
-        if not ready and not busy and self.log.pending:  # nothing else to do
+        self._write_log(idle=not ready and not busy)
+
+    def _write_log(self, *, idle: bool) -> None:
+        """Write when nothing else is to be done; under a load without end, in one go now and then."""
+        if not self.log.pending:
+            self._log_due = NEVER
+        elif idle:
             self.log.flush(64)
+        elif self._log_due == NEVER:
+            self._log_due = time.monotonic() + LOG_LATENCY
+        elif time.monotonic() >= self._log_due:
+            self._log_due = NEVER
+            self.log.flush()
 
     def _tell(self, event: ev.Event) -> None:
         """Tell the core, and carry out what it orders; an order may produce the next fact at once."""
