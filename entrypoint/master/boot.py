@@ -44,10 +44,17 @@ def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: t
 
 def run_command(command: tuple[str, ...], workers: int | None) -> int:
     """Run one command without a configuration: init mode, or a pool when `workers` is more than one."""
+    from entrypoint.config.errors import ConfigError
     from entrypoint.config.initmode import init_spec
 
     gc.disable()
-    return _run(init_spec(command, workers, os.environ), (), time.monotonic())
+    began = time.monotonic()
+    try:
+        spec = init_spec(command, workers, os.environ)
+    except ConfigError as error:
+        print(f"entrypoint: {error}", file=sys.stderr)
+        return error.exit_code
+    return _run(spec, (), began)
 
 
 def _import_master() -> None:

@@ -335,7 +335,11 @@ def holder(spec: SocketSpec) -> str:
             fields = line.split()
             if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == spec.port:
                 inodes.add(f"socket:[{fields[9]}]")
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        pids = [name for name in os.listdir("/proc") if name.isdigit()] if inodes else []
+    except OSError:
+        pids = []
+    for pid in pids:
         try:
             for fd in os.listdir(f"/proc/{pid}/fd"):
                 if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes:
