@@ -66,6 +66,13 @@ def alive(pid: int) -> bool:
         return False
 
 
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def status_of(pid: int, field: str) -> str:
     """One field of /proc/PID/status."""
     match = re.search(rf"^{field}:\s*(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
@@ -160,7 +167,12 @@ class Master:
 
     def wait_for_exec(self, pid: int, name: str) -> None:
         """Wait until the process runs the program of that name."""
-        poll(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == name)
+        poll(lambda: comm(pid) == name)
+
+    def worker(self, name: str, other_than: int = 0) -> int:
+        """A child that runs that program, found without the log."""
+        found: list[int] = poll(lambda: [pid for pid in self.children() if pid != other_than and comm(pid) == name])
+        return found[0]
 
     def all(self, event: str, **fields: Any) -> list[Event]:
         return [e for e in self.events if e["event"] == event and all(e.get(k) == v for k, v in fields.items())]

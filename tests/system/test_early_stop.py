@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from tests.system.conftest import Start
 
 POOL = "pools: {web: {command: [sleep, '1000'], workers: 2}}"
@@ -33,10 +34,7 @@ def test_a_term_at_any_moment_after_the_mask_is_obeyed(start: Start, config: str
     chances = random.Random(7)
     for number in range(30):
         expected = 0 if config else 143
-        if config:
-            master = start(config, wrap=MASKED)
-        else:
-            master = start(args=["--init", "sleep", "1000"], wrap=MASKED)
+        master = start(config, wrap=MASKED) if config else start(args=["--init", "sleep", "1000"], wrap=MASKED)
         master.wait_for_line("masked")
         burn(chances.uniform(0, 0.15) if number % 2 else chances.uniform(0, 0.03))
         code, seconds = master.stop(chances.choice(STOPS) if config else signal.SIGTERM)
