@@ -6,6 +6,7 @@ import os
 import sys
 from typing import NamedTuple
 
+OPERATIONAL_ERROR = 1
 USAGE_ERROR = 2
 INTERNAL_ERROR = 70
 MAX_WORKERS = 10_000  # as in the configuration
@@ -99,6 +100,9 @@ def main(argv: list[str]) -> int:
         if not path:
             return boot.run_command(options.command, options.workers)
         return boot.run_config(path, options.sets, options.workers, options.command)
+    except OSError as error:  # no memory, no descriptors: nothing runs yet
+        print(f"entrypoint: cannot start: {error.strerror or error}", file=sys.stderr)
+        return OPERATIONAL_ERROR
     except Exception as error:  # noqa: BLE001 - a bug of ours, before anything runs: one line, and a code that says so
         print(f"entrypoint: cannot start: internal error: {error!r}", file=sys.stderr)
         return INTERNAL_ERROR

@@ -139,6 +139,7 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     )
     log.emit("info", "master_started", pid=os.getpid(), version=_version(), config=spec.path, sha256=spec.sha256[:12])
     signals = kernel.Signals(handled)
+    log.keep_descriptor()
     loop = Loop(spec, around, signals, sockets, log)
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
     gc.enable()

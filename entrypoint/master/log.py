@@ -83,6 +83,7 @@ class Log:
         self._rest = b""  # of a line that was written in part
         self._render: Callable[[dict[str, Any]], str] | None = None
         self._told = 0  # drops that the log itself has told of
+        self._spare = -1  # a descriptor to import structlog with
         try:
             self.output = Output(fd)
             self._console = style == "console" or (style == "auto" and os.isatty(fd))
@@ -96,6 +97,11 @@ class Log:
         self._threshold = LEVELS[level]
         if style != "auto":
             self._console = style == "console"
+
+    def keep_descriptor(self) -> None:
+        """Hold one for the import of structlog: by then there may be no other. Raises OSError."""
+        if self._render is None:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def emit(self, level: str, event: str, **fields: Any) -> None:
         """Queue one line."""
@@ -155,6 +161,9 @@ class Log:
             item = self._queue.popleft()
         when, level, event, fields = item
         if self._render is None:  # the first line: structlog is imported now
+            if self._spare >= 0:
+                os.close(self._spare)
+                self._spare = -1
             self._render = renderer(console=self._console)
         longest = MAX_VALUE
         while True:

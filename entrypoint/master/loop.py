@@ -156,9 +156,14 @@ class Loop:
                 self._bug(error)
 
     def _bug(self, error: Exception) -> None:
-        import traceback
+        where = ""
+        try:
+            import traceback
 
-        self.log.emit("error", "bug", error=f"cannot go on as planned: {error!r}", where=traceback.format_exc()[-900:])
+            where = traceback.format_exc()[-900:]
+        except (OSError, ImportError):  # no descriptor left to read the module with
+            pass
+        self.log.emit("error", "bug", error=f"cannot go on as planned: {error!r}", where=where)
         time.sleep(BUG_PAUSE)  # whatever it is, it must not become a busy loop
 
     def _watch(self, fd: int, handler: Callable[[], None], mask: int = select.EPOLLIN) -> None:

@@ -75,7 +75,7 @@ def test_no_process_even_to_read_the_configuration(start: Start) -> None:
     assert master.stop()[0] == 0
 
 
-@pytest.mark.parametrize("limit", range(6, 26))
+@pytest.mark.parametrize("limit", range(6, 24))
 def test_few_descriptors(start: Start, limit: int) -> None:
     """Each worker's own socket takes one. At whatever point they run out: no traceback, and a stop ends it."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -101,9 +101,9 @@ def test_few_descriptors(start: Start, limit: int) -> None:
     else:
         code, seconds = master.stop()
     assert seconds < 3
-    assert code in {0, 1, 70, 78}, master.story()
+    assert code in {0, 1}, master.story()
     if code:
-        assert "cannot" in master.errors
+        assert master.errors == "entrypoint: cannot start: Too many open files\n"
     if limit >= 20:
         assert code == 0
         assert re.fullmatch(r"cannot spawn web/\d+: Too many open files", master.wait_for("spawn_refused")["error"])
