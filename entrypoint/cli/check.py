@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import yaml
 
 from entrypoint.config.errors import ConfigError
-from entrypoint.config.initmode import find_config
 from entrypoint.config.load import Request, load
+from entrypoint.config.location import find_config
 from entrypoint.config.units import parse_duration
 
 EXIT_USAGE = 2

@@ -10,16 +10,10 @@ from entrypoint.config.spec import Pool, Process, Ready, Restart, Shutdown, Spec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_CONFIG = "/etc/entrypoint/config.yaml"
 KUBERNETES_DRAIN_DELAY = 5.0
 MAX_WORKERS = 10_000
 
 _PLAIN = "@%+=:,./-_"
-
-
-def find_config(option: str | None, environ: Mapping[str, str]) -> str:
-    """The configuration file: `-c`, else $ENTRYPOINT_CONFIG, else /etc/entrypoint/config.yaml; it may not exist."""
-    return option or environ.get("ENTRYPOINT_CONFIG") or DEFAULT_CONFIG
 
 
 def init_spec(command: tuple[str, ...], workers: int | None, environ: Mapping[str, str]) -> Spec:

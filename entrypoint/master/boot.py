@@ -9,10 +9,10 @@ import gc
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from entrypoint.master import loader
 
+TYPE_CHECKING = False  # `typing` is imported while the configuration is being read
 if TYPE_CHECKING:
     from entrypoint.config.spec import Spec
     from entrypoint.core.actions import Exit
@@ -29,17 +29,18 @@ def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: t
     began = time.monotonic()
     gc.disable()  # everything that is made from here to the loop stays
     try:
-        loading = loader.start(path, sets, workers, command)
+        pid, fd = loader.start(path, sets, workers, command)
     except OSError:  # no process to be had: read it here, at the cost of some memory
+        pid = 0
         result = loader.load(path, sets, workers, command)
     else:
         _import_master()  # while the child reads, on another core if there is one
-        result = _wait(path, loading)
+        result = _wait(path, pid, fd)
     for error in result.errors:
         print(f"entrypoint: {error}", file=sys.stderr)
     if result.spec is None:
         return result.exit_code
-    return _run(result.spec, result.warnings, began)
+    return _run(result.spec, result.warnings, began, loader_pid=pid)
 
 
 def run_command(command: tuple[str, ...], workers: int | None) -> int:
@@ -67,7 +68,7 @@ def _import_master() -> None:
         import ctypes  # noqa: F401
 
 
-def _wait(path: str, loading: loader.Loading) -> loader.Answer:
+def _wait(path: str, pid: int, fd: int) -> loader.Answer:
     """Wait for the child that reads the configuration; a stop that is asked for meanwhile takes effect after it.
 
     Signals are still blocked here, so they stay pending, except that a reader which hangs (on a dead network file
@@ -78,25 +79,24 @@ def _wait(path: str, loading: loader.Loading) -> loader.Answer:
 
     chunks = []
     poll = select.poll()
-    poll.register(loading.fd, select.POLLIN)
+    poll.register(fd, select.POLLIN)
     asked = 0.0
     while True:
         if poll.poll(100):
-            data = os.read(loading.fd, 1 << 16)
+            data = os.read(fd, 1 << 16)
             if not data:
                 break
             chunks.append(data)
         elif {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & signal.sigpending():
             asked = asked or time.monotonic()
             if time.monotonic() - asked > LOAD_PATIENCE:
-                os.kill(loading.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
                 return loader.Answer(None, (), (f"cannot load {path}: stopped while it was being read",), 0)
-    os.close(loading.fd)
-    os.waitpid(loading.pid, 0)
+    os.close(fd)
     return loader.answer(path, b"".join(chunks))
 
 
-def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
+def _run(spec: Spec, warnings: tuple[str, ...], began: float, *, loader_pid: int = 0) -> int:
     from entrypoint.master import kernel, terminal
     from entrypoint.master.log import Log
     from entrypoint.master.loop import Loop
@@ -141,6 +141,7 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float) -> int:
     signals = kernel.Signals(handled)
     log.keep_descriptor()
     loop = Loop(spec, around, signals, sockets, log)
+    loop.helpers.add(loader_pid)  # it may still be on its way out
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
     gc.enable()
     exit_order = loop.run()

@@ -60,6 +60,7 @@ class Loop:
         self.sockets = sockets
         self.log = log
         self.orphans = 0
+        self.helpers: set[int] = set()  # children of ours that are neither workers nor orphans
         self.exit: act.Exit | None = None
         self._by_serial: dict[int, Running] = {}
         self._by_pid: dict[int, Running] = {}
@@ -206,6 +207,9 @@ class Loop:
             except OSError:
                 group = -1
         kernel.reap(pid)
+        if pid in self.helpers:
+            self.helpers.discard(pid)
+            return
         self.orphans += 1
         left = self._groups.get(group)
         if left is not None and not kernel.group_exists(group):

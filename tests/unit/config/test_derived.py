@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from entrypoint.config.docs import markdown
-from entrypoint.config.initmode import find_config, init_spec, quote
+from entrypoint.config.initmode import init_spec, quote
+from entrypoint.config.location import find_config
 from entrypoint.config.load import ConfigError
 from entrypoint.config.schema import json_schema
 from entrypoint.config.spec import Pool, Process, Ready, Restart, Spec, Stop
