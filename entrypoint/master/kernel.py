@@ -176,9 +176,11 @@ class Prctl:
         """Make orphans of our descendants our children; see PR_SET_CHILD_SUBREAPER in prctl(2)."""
         return bool(self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
-    def die_with_parent(self) -> None:
-        """Ask for SIGKILL when the parent dies; see PR_SET_PDEATHSIG in prctl(2)."""
-        self._prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    def die_with_parent(self, parent: int) -> None:
+        """Get SIGKILL when the parent dies; see PR_SET_PDEATHSIG in prctl(2). Exits if it is dead already."""
+        self._prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(126)
 
 
 def standard_descriptors() -> None:

@@ -270,8 +270,8 @@ class Loop:
                 foreground=pool is not None and pool.foreground,
             )
             child = spawn.spawn(self.around, task)
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self._tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
             return
         os.set_blocking(child.status, False)

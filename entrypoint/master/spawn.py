@@ -70,6 +70,7 @@ def spawn(around: Surroundings, task: Task) -> Child:
     environ = None
     if not _needs_child(process):
         environ = _environment(around, task)
+    special = _is_special(process)
     # Blocked across the fork: the child must not take a signal in the master's handlers.
     kernel.block_signals()
     try:
@@ -80,7 +81,7 @@ def spawn(around: Surroundings, task: Task) -> Child:
         kernel.unblock_signals()
         raise
     if pid == 0:
-        _child(around, task, environ, report)
+        _child(around, task, environ, report, special=special)
     kernel.unblock_signals()
     os.close(report)
     try:
@@ -99,6 +100,24 @@ def _needs_child(process: Process) -> bool:
     )
 
 
+def _is_special(process: Process) -> bool:
+    """Whether the worker has limits, a user or a place of its own."""
+    return bool(
+        process.rlimits
+        or process.nice
+        or process.oom_score_adj is not None
+        or process.credentials is not None
+        or process.umask is not None
+        or process.cwd
+    )
+
+
+def _claim_sockets(environ: dict[str, str]) -> None:
+    """A program that is given sockets looks whether they are meant for its pid."""
+    if "LISTEN_PID" in environ:
+        environ["LISTEN_PID"] = str(os.getpid())
+
+
 def _raise_oom_score(pid: int, score: int) -> None:
     try:
         fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -112,7 +131,7 @@ def _raise_oom_score(pid: int, score: int) -> None:
         os.close(fd)
 
 
-def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, report: int) -> NoReturn:
+def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, report: int, *, special: bool) -> NoReturn:
     process = task.process
     code, message = CANNOT_EXECUTE, b"cannot execute"
     try:
@@ -120,19 +139,24 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
         os.setpgid(0, 0)
         if task.foreground and around.terminal is not None:
             os.tcsetpgrp(around.terminal, os.getpid())  # TTOU is blocked, so this does not stop us
-        _limits(process)
+        if special:
+            _limits(process)
+        argv = process.argv
         if environ is None:
             environ = _environment(around, task)
-        if "LISTEN_PID" in environ:
-            environ["LISTEN_PID"] = str(os.getpid())
-        argv = process.argv if task.foreground else _expand(process.argv, environ)
-        _credentials(process)
+            argv = argv if task.foreground else _expand(argv, environ)
+        if task.sockets or task.foreground:
+            _claim_sockets(environ)
+        if special:
+            _credentials(process)
         if around.prctl is not None:  # after the credentials, which clear it
-            around.prctl.die_with_parent()
-            if os.getppid() != around.master_pid:  # it died before that took effect
-                os._exit(CANNOT_EXECUTE)
-        _place(process)
-        _descriptors(around, task)
+            around.prctl.die_with_parent(around.master_pid)
+        if special:
+            _place(process)
+        if not task.foreground:
+            os.dup2(around.null, 0)
+        for number, (_, fd) in enumerate(task.sockets, FIRST_SOCKET):
+            os.dup2(fd, number)
         kernel.default_signals(around.handled)
         kernel.unblock_signals()
         _execute(argv, environ, process.display)
@@ -199,13 +223,6 @@ def _place(process: Process) -> None:
         except OSError as error:
             # Not the path: it may hold text from the environment, which is not for the log.
             raise StartError(f"cannot change to the directory of cwd: {error.strerror}") from None
-
-
-def _descriptors(around: Surroundings, task: Task) -> None:
-    if not task.foreground:
-        os.dup2(around.null, 0)
-    for number, (_, fd) in enumerate(task.sockets, FIRST_SOCKET):
-        os.dup2(fd, number)
 
 
 def _expand(words: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
