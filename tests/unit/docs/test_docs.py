@@ -1,0 +1,156 @@
+"""What the documents say is so: links, commands, configurations, generated pages."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from entrypoint import __version__
+from entrypoint.cli.run import parse
+from entrypoint.config.load import Request, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
+HIDDEN = {".venv", "dist", "node_modules"}
+
+
+def documents() -> list[Path]:
+    found = []
+    for folder, names, files in os.walk(ROOT):
+        names[:] = [n for n in names if not n.startswith(".") and n not in HIDDEN]
+        found += [Path(folder, f) for f in files if f.endswith(".md")]
+    return sorted(found)
+
+
+DOCUMENTS = documents()
+EACH_DOCUMENT = pytest.mark.parametrize("path", DOCUMENTS, ids=[str(p.relative_to(ROOT)) for p in DOCUMENTS])
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def prose(text: str) -> str:
+    """Without fenced blocks and quoted code."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def anchors(text: str) -> set[str]:
+    """The names that headings can be linked by."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Every command line in indented or fenced blocks, comments and prompts taken off."""
+    indented = re.findall(r"^(?: {4}|\t)(.+)$", text, re.MULTILINE)
+    fenced = [line for block in blocks(text, "") for line in block.splitlines()]
+    for line in indented + fenced:
+        for part in line.removeprefix("$ ").split("&&"):
+            try:
+                words = shlex.split(part, comments=True)
+            except ValueError:  # a picture
+                continue
+            if words:
+                yield words
+
+
+def test_the_documents_are_all_found() -> None:
+    names = {str(p.relative_to(ROOT)) for p in DOCUMENTS}
+    wanted = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/SIGNALS.md"}
+    assert wanted | {"docs/CONFIG.md", "docs/MIGRATING.md", "docs/STATES.md", "examples/README.md"} <= names
+
+
+@EACH_DOCUMENT
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", prose(path.read_text()))
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), f"{link} leads nowhere"
+        assert target.resolve().is_relative_to(ROOT.resolve()), f"{link} leaves the project"
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{link} names no heading"
+
+
+@EACH_DOCUMENT
+def test_every_target_of_make_exists(path: Path) -> None:
+    text = path.read_text()
+    named = set(re.findall(r"`make ([a-z][\w-]*)", text)) | {w[1] for w in commands(text) if w[0] == "make" and w[1:]}
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert named <= targets, f"the Makefile lacks {named - targets}"
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    assert {("make", "run"), ("make", "test")} <= {tuple(words) for words in commands((ROOT / "README.md").read_text())}
+
+
+@EACH_DOCUMENT
+def test_every_command_line_of_entrypoint_is_understood(path: Path) -> None:
+    text = path.read_text()
+    quoted = [shlex.split(line) for line in re.findall(r"`(entrypoint run [^`]*)`", text)]
+    for words in [*quoted, *commands(text)]:
+        if words[0] != "entrypoint" or len(words) < 2:
+            continue
+        assert words[1] in {"run", "check", "schema", "version"}, words
+        if words[1] == "run":
+            parse(words[2:])  # raises UsageError
+
+
+def yaml_blocks() -> list[Any]:
+    return [
+        pytest.param(block, id=f"{path.relative_to(ROOT)}-{number}")
+        for path in DOCUMENTS
+        for number, block in enumerate(blocks(path.read_text(), "yaml"), 1)
+    ]
+
+
+@pytest.mark.parametrize("block", yaml_blocks())
+def test_every_configuration_in_the_documents_can_be_loaded(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    manifests = [m for m in yaml.safe_load_all(block) if isinstance(m, dict)]
+    assert manifests
+    kubernetes = all("kind" in m for m in manifests)
+    configs = [m["data"]["config.yaml"] for m in manifests if m["kind"] == "ConfigMap"] if kubernetes else [block]
+    given = [m["spec"]["template"]["spec"] for m in manifests if m.get("kind") == "Deployment"]
+    for number, config in enumerate(configs):
+        path = tmp_path / f"{number}.yaml"
+        (tmp_path / "db").write_text("secret")
+        path.write_text(config.replace("/run/secrets/", f"{tmp_path}/"))
+        environ = {"ENTRYPOINT_CPUS": "1"} | ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"} if kubernetes else {})
+        loaded = load(Request(str(path), strict_grace=True), environ)  # raises ConfigError
+        assert not (kubernetes and loaded.warnings)
+        for pod in given:
+            assert pod["terminationGracePeriodSeconds"] >= loaded.spec.shutdown.grace_period > 0
+
+
+def test_the_states_are_drawn_as_the_table_is() -> None:
+    page = runpy.run_path(str(ROOT / "docs/states.py"))["page"]()
+    current = (ROOT / "docs/STATES.md").read_text()
+    assert current == page, "out of date: python docs/states.py > docs/STATES.md"
+    assert "ready --> draining" in page
+
+
+def test_every_module_of_the_house_is_in_the_architecture() -> None:
+    text = (ROOT / "docs/ARCHITECTURE.md").read_text()
+    for room in ("core", "master"):
+        for path in (ROOT / "entrypoint" / room).glob("[a-z]*.py"):
+            assert re.search(rf"\b{path.stem}\b", text), f"{room}/{path.name} is not described"
+
+
+def test_the_changelog_knows_the_version() -> None:
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
