@@ -20,7 +20,7 @@ run: $(VENV)/.wheel
 
 test:
 	scripts/setup-test-machine
-	$(MAKE) --no-print-directory $(VENV)/.wheel $(VENV)/.test
+	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest
 
 unit: $(VENV)/.wheel $(VENV)/.test
@@ -45,6 +45,7 @@ clean:
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/install-packages python3-venv
 	$(PYTHON) -m venv $(VENV)
 
 # What runs and is tested is the installed wheel, never the source tree.
