@@ -13,8 +13,8 @@ import yaml
 
 from entrypoint.config.docs import markdown
 from entrypoint.config.initmode import init_spec, quote
-from entrypoint.config.location import find_config
 from entrypoint.config.load import ConfigError
+from entrypoint.config.location import find_config
 from entrypoint.config.schema import json_schema
 from entrypoint.config.spec import Pool, Process, Ready, Restart, Spec, Stop
 from tests.unit.config.test_load import POOL_ERRORS
