@@ -228,7 +228,8 @@ def fail(m: Master, w: Worker, status: int, reason: str, now: float) -> None:
     m.exit_fields = {"pool": w.pool.name, "slot": w.slot, **(outcome_fields(w.outcome) if w.outcome else {})}
     if w.pool.last_error:
         m.exit_fields["error"] = w.pool.last_error
-    m.report("warning", "giving_up", w.pool, reason=reason, exit_code=m.exit_code)
+    # In init mode the line about the exit has said it all, as far as there is anything to say.
+    m.report("debug" if m.forward_all else "error", "giving_up", w.pool, reason=reason, exit_code=m.exit_code)
     serving = any(p.counts[READY] for p in m.pools.values())
     shutdown.begin(m, now, reason, delay=serving)
 

@@ -44,7 +44,7 @@ def test_a_worker_that_keeps_dying_backs_off_and_then_the_pool_gives_up(start: S
     assert master.wait() == 7
     assert len(master.all("worker_started")) == 4
     assert [e["retry_in"] for e in master.all("pool_backoff")] == [0.05, 0.1]
-    given_up = master.wait_for("giving_up", pool="web")
+    given_up = master.wait_for("giving_up", pool="web", level="error")
     assert given_up["reason"] == "pool web gave up: 4 failed boots in a row"
     assert given_up["exit_code"] == 7
     told = json.loads(message.read_text())
