@@ -17,8 +17,20 @@ USAGE = """\
 usage: entrypoint run [-c FILE | --init] [--set PATH=VALUE]... [--workers N] [[--] COMMAND [ARG...]]
        entrypoint check [-c FILE] [--set PATH=VALUE]... [--grace-period DURATION] [--json]
        entrypoint schema
+       entrypoint status [POOL] [--json] [--watch]
+       entrypoint scale POOL COUNT|reset
+       entrypoint restart POOL|--all [--wait]
+       entrypoint reload [--wait]
+       entrypoint start POOL
+       entrypoint stop POOL
+       entrypoint signal POOL[/SLOT] SIGNAL
+       entrypoint probe live|ready|startup
        entrypoint version
+
+status to probe speak to a running master, through its control socket or the one of --socket PATH.
 """
+
+CONTROL = ("scale", "restart", "reload", "start", "stop", "signal")
 
 # PYTHON* variables that change nothing about what the interpreter runs; images set them routinely.
 HARMLESS = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8")
@@ -55,27 +67,55 @@ def main() -> None:
         from entrypoint.cli.run import main as run
 
         sys.exit(run(rest))
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
-    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # `entrypoint schema | head` is no error
+    if name == "monitor":  # the master's helper; nobody else's, so not in the usage
+        isolate()
+        for number in (_signal.SIGINT, _signal.SIGQUIT):  # until it has its own handlers: keys are the master's
+            _signal.signal(number, _signal.SIG_IGN)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
+        from entrypoint.monitor.main import main as monitor
+
+        sys.exit(monitor())
+    try:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # `entrypoint schema | head` is no error
+        sys.exit(command(name, rest))
+    except KeyboardInterrupt:
+        sys.exit(128 + _signal.SIGINT)
+
+
+def command(name: str, rest: list[str]) -> int:
+    """Run a command that is not the master; returns its exit code."""
+    if name == "probe":
+        from entrypoint.cli.probe import main as probe
+
+        return probe(rest)
+    if name == "status":
+        from entrypoint.cli.status import main as status
+
+        return status(rest)
+    if name in CONTROL:
+        from entrypoint.cli.control import main as control
+
+        return control(name, rest)
     if name == "check":
         from entrypoint.cli.check import main as check
 
-        sys.exit(check(rest))
+        return check(rest)
     if name == "schema":
         from entrypoint.cli.schema import main as schema
 
-        sys.exit(schema(rest))
+        return schema(rest)
     if name in ("version", "--version"):
         from entrypoint import __version__
 
         print(f"entrypoint {__version__}")
-        sys.exit(0)
+        return 0
     if name in ("help", "--help", "-h"):
         print(USAGE, end="")
-        sys.exit(0)
+        return 0
     print(f"entrypoint: cannot run {name!r}: no such command" if name else "entrypoint: no command", file=sys.stderr)
     print(USAGE, end="", file=sys.stderr)
-    sys.exit(2)
+    return 2
 
 
 if __name__ == "__main__":

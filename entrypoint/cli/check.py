@@ -6,32 +6,23 @@ import argparse
 import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
+from entrypoint.cli.arguments import Parser, parse
+from entrypoint.cli.common import write
 from entrypoint.config.errors import ConfigError
 from entrypoint.config.load import Request, load
 from entrypoint.config.location import find_config
 from entrypoint.config.units import parse_duration
 
-EXIT_USAGE = 2
-
-
-class Parser(argparse.ArgumentParser):
-    """Says a usage error the way every error is said."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
-        self.exit(EXIT_USAGE, f"entrypoint: cannot {self.prog.split()[-1]}: {message}\n{self.format_usage()}")
-
 
 def main(argv: list[str]) -> int:
     """Print the resolved configuration on stdout and exit 0, or every error and exit 78."""
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has printed why; the caller owns the exit
-        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    options = parse(_parser(), argv)
+    if isinstance(options, int):
+        return options
     path = find_config(options.config, os.environ)
     request = Request(path, sets=tuple(options.sets), strict_grace=True, grace_period=options.grace_period)
     try:
@@ -79,13 +70,3 @@ class _Dumper(yaml.SafeDumper):
 def _yaml(resolved: dict[str, Any]) -> str:
     text: str = yaml.dump(resolved, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
     return text
-
-
-def write(text: str) -> None:
-    """Write to stdout; a reader that has gone (`| head`) is no error."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still buffered must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

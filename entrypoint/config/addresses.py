@@ -1,14 +1,20 @@
-"""The `bind` of a socket: HOST:PORT, :PORT, [IPV6]:PORT, unix:/PATH, fd:N."""
+"""The `bind` of a socket: HOST:PORT, :PORT, [IPV6]:PORT, unix:/PATH, fd:N. And what a probe asks."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Socket
 
 _FORMS = "not HOST:PORT, :PORT, [IPV6]:PORT, unix:/PATH or fd:N"
-_SUN_PATH = 107  # bytes of a unix address, without its NUL
+SUN_PATH = 107  # bytes of a unix address, without its NUL
+
+# Not compiled here: few configurations have probes.
+_REFERENCE = r"\$\([^()\s]+\)"  # $(NAME), resolved per worker
+_AUTHORITY = rf"(\[[0-9A-Fa-f:.%]+\]|(?:[A-Za-z0-9._-]|{_REFERENCE})+)(?::((?:[0-9]|{_REFERENCE})+))?"
+_URL = r"https?://([^/?#]*)([/?][!\"$-~]*)?"
 
 
 class Address(NamedTuple):
@@ -48,8 +54,8 @@ def _parse_unix(path: str) -> Address:
         raise ValueError("abstract addresses are not supported: any process in the network namespace could take them")
     if not path.startswith("/"):
         raise ValueError("the path of a unix socket must be absolute")
-    if len(path.encode(errors="surrogateescape")) > _SUN_PATH:
-        raise ValueError(f"the path of a unix socket is longer than {_SUN_PATH} bytes")
+    if len(path.encode(errors="surrogateescape")) > SUN_PATH:
+        raise ValueError(f"the path of a unix socket is longer than {SUN_PATH} bytes")
     return Address("unix", path=path)
 
 
@@ -57,6 +63,33 @@ def _parse_fd(digits: str) -> Address:
     if not (digits.isascii() and digits.isdecimal()) or len(digits) > 4 or not 3 <= int(digits) < 1024:
         raise ValueError("the number of an inherited socket is 3 to 1023")
     return Address("fd", fd=int(digits))
+
+
+def check_url(text: str) -> str:
+    """The URL of an HTTP probe as it is; raises ValueError with a reason that does not repeat the text."""
+    match = re.fullmatch(_URL, text)
+    if match is None:
+        raise ValueError("not a URL such as http://127.0.0.1:8000/healthz")
+    _check_authority(match[1])
+    return text
+
+
+def check_host_port(text: str) -> str:
+    """The address of a TCP probe as it is; raises ValueError with a reason that does not repeat the text."""
+    if not _check_authority(text):
+        raise ValueError("not HOST:PORT")
+    return text
+
+
+def _check_authority(text: str) -> str | None:
+    """The port, which may hold $(NAME); None without one."""
+    match = re.fullmatch(_AUTHORITY, text)
+    if match is None:
+        raise ValueError("not HOST:PORT")
+    port: str | None = match[2]
+    if port and "$" not in port and not 1 <= int(port[:6]) <= 65535:
+        raise ValueError("the port is not a number from 1 to 65535")
+    return port
 
 
 def clash(one: Socket, other: Socket) -> bool:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.config import addresses, cgroup, envfiles, grace, users
-from entrypoint.config.fields import MAX_TEXT
-from entrypoint.config.initmode import auto_drain_delay, quote
+from entrypoint.config import addresses, build_pool, cgroup, envfiles, grace, users
+from entrypoint.config.fields import SIGNAL_DEFAULTS
+from entrypoint.config.initmode import auto_drain_delay
+from entrypoint.config.scalars import MAX_TEXT, mapped_signal
 from entrypoint.config.spec import (
     Auto,
-    Backoff,
+    Control,
     Credentials,
+    Heartbeat,
     Init,
     Log,
     Pool,
     Process,
-    Ready,
-    Restart,
+    Reload,
     Shutdown,
     Socket,
     Spec,
-    Stop,
 )
-from entrypoint.config.units import format_duration, shorten
+from entrypoint.config.units import format_duration, format_signal, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +46,8 @@ class Builder:
         self.limits: cgroup.Limits | None = None
         self.identities: dict[tuple[str | None, str | None], Credentials | None] = {}
 
-    def spec(self, values: Values, shown: Values, *, strict_grace: bool) -> Spec | None:
-        """The whole; with problems noted it is None, or not fit for use."""
+    def spec(self, values: Values, shown: Values, *, strict: bool) -> Spec | None:
+        """The whole; with problems noted it is None, or not fit for use. `strict`: for `check`."""
         sockets = self._sockets(values["sockets"], shown["sockets"])
         # A value that the reader refused is None here: its name still counts, so that nothing else stumbles over it.
         pools = values["pools"] or {}
@@ -62,14 +62,26 @@ class Builder:
         init = self._init(values["init"], shown["init"])
         shutdown = self._shutdown(values["shutdown"])
         shown["shutdown"] = {**shown["shutdown"], "drain_delay": format_duration(shutdown.drain_delay)}
-        spec = Spec(tuple(built), init, sockets, shutdown, Log(**values["log"]))
+        spec = Spec(
+            tuple(built),
+            init,
+            sockets,
+            shutdown,
+            Log(**values["log"]),
+            Control(**values["control"]),
+            Reload(**values["reload"]),
+            self._signals(values["signals"], shown),
+        )
         if self.problems.found:
             return None
         used = {name for pool in spec.pools for name in pool.sockets}
         for socket in spec.sockets:
             if socket.name not in used:
                 self.warnings.append(f"socket {socket.name} is used by no pool")
-        return self._fit(spec, strict=strict_grace)
+        if strict:
+            for pool in spec.pools:
+                self.warnings += build_pool.remarks(pool)
+        return self._fit(spec, strict=strict)
 
     def _fit(self, spec: Spec, *, strict: bool) -> Spec:
         """The grace budget."""
@@ -150,7 +162,10 @@ class Builder:
         at: Path = ("pools", name)
         process = self._process(value, shown, at)._replace(unset=self.unset.get(name, ()))
         workers, auto = self._workers(name, value["workers"])
-        return Pool(
+        # Some parts show less than their defaults, which all pools share.
+        shown["ready"] = dict(shown["ready"])
+        problems = self.problems
+        pool = Pool(
             name,
             process,
             workers,
@@ -158,10 +173,19 @@ class Builder:
             self._names(value["sockets"], shown["sockets"], sockets or {}, (*at, "sockets"), "socket"),
             self._names(value["after"], shown["after"], pools, (*at, "after"), "pool"),
             value["critical"],
-            Ready(**value["ready"]),
-            self._stop(value["stop"], (*at, "stop")),
-            self._restart(value["restart"], (*at, "restart")),
+            build_pool.ready(problems, value["ready"], shown["ready"], (*at, "ready")),
+            value["boot_timeout"],
+            Heartbeat(**value["heartbeat"]),
+            build_pool.liveness(problems, value["liveness"], shown.get("liveness", {}), (*at, "liveness")),
+            build_pool.lifecycle(problems, value["lifecycle"], shown["lifecycle"], (*at, "lifecycle")),
+            build_pool.stop(problems, value["stop"], (*at, "stop")),
+            build_pool.restart(problems, value["restart"], (*at, "restart")),
+            build_pool.rollout(problems, value["rollout"], (*at, "rollout")),
+            value["min_ready_workers"],
         )
+        build_pool.check_readiness(problems, pool, at)
+        build_pool.check_probes(problems, pool, at)
+        return pool
 
     def _names(self, names: list[str | None], shown: list[str], known: Values, at: Path, what: str) -> tuple[str, ...]:
         """A list of names, each of something that exists and none twice."""
@@ -194,20 +218,22 @@ class Builder:
             self.warnings.append(f"pools.{name}.workers: {warning}")
         return count, auto
 
-    def _stop(self, value: Values, at: Path) -> Stop:
-        stop = Stop(value["signal"], value["timeout"], value["quiesce"], value["delay"])
-        timeout = value["timeout"]
-        if stop.quiesce >= timeout:
-            if (*at, "quiesce") in self.problems.where:
-                self.problems.add((*at, "quiesce"), f"must be less than the timeout of {format_duration(timeout)}")
-            stop = stop._replace(quiesce=timeout / 2)
-        return stop
-
-    def _restart(self, value: Values, at: Path) -> Restart:
-        backoff = Backoff(**value["backoff"])
-        if backoff.initial > backoff.max:
-            self.problems.add((*at, "backoff", "initial"), f"more than max, {format_duration(backoff.max)}")
-        return Restart(value["policy"], value["min_uptime"], value["give_up_after"], backoff)
+    def _signals(self, values: Values, shown: Values) -> tuple[tuple[int, str], ...]:
+        """What the file maps differently from the defaults, which are shown as well."""
+        found: dict[int, str] = {}
+        table = dict(SIGNAL_DEFAULTS)
+        for key, action in values.items():
+            try:
+                number = mapped_signal(key)
+            except ValueError:  # the reader has said so
+                continue
+            name = format_signal(number)
+            if number in found:
+                self.problems.add(("signals", key), f"listed twice: {name}")
+            found[number] = action
+            table[name] = shown["signals"][key]
+        shown["signals"] = table
+        return tuple((n, action) for n, action in found.items() if SIGNAL_DEFAULTS.get(format_signal(n)) != action)
 
     def _init(self, values: list[Values], shown: list[Values]) -> tuple[Init, ...]:
         commands: dict[str, Init] = {}
@@ -224,16 +250,16 @@ class Builder:
         return tuple(commands.values())
 
     def _process(self, value: Values, shown: Values, at: Path) -> Process:
-        words = tuple(word or "" for word in value["command"] or ())
-        if words and value["command"][0] == "":
-            self.problems.add((*at, "command", 0), "the program is an empty string")
+        command = build_pool.command(
+            self.problems, value["command"] or (), shown.get("command") or (), (*at, "command")
+        )
         env, files = self._environment(value["env"], shown["env"], (*at, "env"))
         for index, path in enumerate(value["env_from"]):
             if path is not None:
                 self._readable(envfiles.read_env_file, path, shown["env_from"][index], (*at, "env_from", index))
         return Process(
-            words,
-            quote(tuple(shown.get("command") or ())) if None not in (shown.get("command") or ()) else "",
+            command.argv,
+            command.display,
             env,
             files,
             tuple(path for path in value["env_from"] if path is not None),

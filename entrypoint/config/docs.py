@@ -39,8 +39,8 @@ sockets:
 * Names of pools, sockets and init commands: `a-z`, `0-9` and `-`, at most 63, no `-` at the ends.
 * `${NAME}` and `${NAME:-default}` in any value are resolved from the environment of `entrypoint` when the file is
   loaded; the default also replaces an empty value; a missing name without default is an error. `$${` is a literal `${`.
-* `$(NAME)` in `command` and `env` is resolved per worker from the worker's own environment (`$(ENTRYPOINT_SLOT)`);
-  an unknown name stays as it is. `$$(` is a literal `$(`.
+* `$(NAME)` in `command`, `env`, `lifecycle` and probes is resolved per worker from the worker's own environment
+  (`$(ENTRYPOINT_SLOT)`); an unknown name stays as it is. `$$(` is a literal `$(`.
 * A file is at most 1 MiB. Anchors, aliases and `<<` work; tags and several documents in one file do not.
 
 ## What overrides the file
@@ -68,13 +68,76 @@ may run on, times `per_cpu`, rounded up. Without a limit `$ENTRYPOINT_CPUS`, els
 the node. With `memory`, no more than fit into the memory limit. `min` and `max` have the last
 word.
 
+## Whether a worker is well
+
+* `ready` says when a worker counts as ready, and `boot_timeout` how long that may take. A ready probe asks every second
+  by default, a liveness probe every 10 s, as Kubernetes does.
+* `heartbeat` is for programs that speak sd_notify(3): with a `timeout`, `WATCHDOG_USEC` is set for them, and a ready
+  worker that keeps silent for so long gets `abort_signal`, then SIGKILL. `liveness` is for those that do not: a worker
+  that fails it is stopped as any other, and replaced.
+* An `http` or `tcp` probe must reach the worker that it is meant for. With several workers of a pool that takes a port
+  of its own for each of them, not a shared socket:
+
+```yaml
+pools:
+  web:
+    command: [gunicorn, "--bind=127.0.0.1:80$(ENTRYPOINT_SLOT)", "app:app"]
+    workers: 4
+    ready: {tcp: "127.0.0.1:80$(ENTRYPOINT_SLOT)"}
+    boot_timeout: 30s
+    liveness: {http: "http://127.0.0.1:80$(ENTRYPOINT_SLOT)/healthz", period: 5s}
+    lifecycle: {pre_stop: [deregister, "$(ENTRYPOINT_WORKER)"]}
+    rollout: {max_surge: 25%, min_ready: 5s}
+  queue:
+    command: [consumer]
+    ready: {when: notify}
+    heartbeat: {timeout: 30s}
+signals: {USR1: reload}
+```
+
+## What a reload does
+
+The file is read again on a signal that is mapped to `reload` or `restart` (HUP is `restart` by default), on request
+through the control socket, and with `reload.watch` when it changes. A file with a mistake in it changes nothing.
+`restart` rolls every pool all the same, so that new code is picked up. Else it depends on what has changed:
+
+{RELOADS}
+
+A changed file of `env_from` or `{file: PATH}` rolls nothing by itself: it is read at the next spawn.
+
 ## Keys
 """
+
+# What a reload does about a changed key: every key at the top and of a pool is in here once.
+RELOADS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("a pool that is new, or gone", ("pools",), "it is started, or stopped"),
+    (
+        "what a pool's workers are born with:",
+        ("command", *(field.key for field in PROCESS), "sockets", "heartbeat.timeout", "output"),
+        "the pool is rolled: new workers take the place of the old ones",
+    ),
+    (
+        "how a pool is run:",
+        (
+            "workers", "critical", "after", "ready", "boot_timeout", "heartbeat.abort_signal", "heartbeat.abort_grace",
+            "liveness", "stop", "lifecycle", "restart", "rollout", "min_ready_workers",
+        ),
+        "takes effect from now on; no worker is restarted (`workers` starts or stops as many as it takes)",
+    ),
+    ("of a socket:", ("bind", "reuse_port"), "it is bound anew, and the pools that use it are rolled"),
+    ("of a socket:", ("backlog", "mode", "owner"), "is changed in place"),
+    ("of the log:", ("log.level",), "takes effect at once"),
+    (
+        "all else:",
+        ("init", "shutdown", "control", "reload", "signals", "log.format", "observer"),
+        "is reported, and needs a restart of the master",
+    ),
+)  # fmt: skip
 
 
 def markdown() -> str:
     """The whole page."""
-    parts = [_HEAD]
+    parts = [_HEAD.replace("{RELOADS}", _reloads())]
     common = {field.key for field in PROCESS}
     process = Section("process", *PROCESS)
     parts.append(_table("Top level", ROOT, [ROOT.fields[key] for key in ROOT.fields]))
@@ -83,6 +146,14 @@ def markdown() -> str:
     parts.append(_table("`pools.NAME` and `init[]`: the process", process, list(PROCESS)))
     parts.append(_table("`sockets.NAME`", SOCKET, list(SOCKET.fields.values())))
     return "\n".join(parts)
+
+
+def _reloads() -> str:
+    rows = ["| what has changed | what a reload does |", "| --- | --- |"]
+    for what, keys, effect in RELOADS:
+        named = f" {', '.join(f'`{key}`' for key in keys)}" if what.endswith(":") else ""
+        rows.append(f"| {what}{named} | {effect} |")
+    return "\n".join(rows)
 
 
 def _table(title: str, section: Section, fields: list[Field]) -> str:
@@ -113,6 +184,8 @@ def _default(field: Field) -> str:
         return "required"
     if field.default is None or isinstance(field.kind, Section):
         return ""
+    if isinstance(field.default, dict):
+        return f"`{{{', '.join(f'{key}: {text}' for key, text in field.default.items())}}}`"
     return f"`{field.default}`"
 
 

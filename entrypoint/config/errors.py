@@ -15,6 +15,7 @@ class ConfigError(Exception):
         super().__init__(errors, exit_code)  # both, so that it can be pickled
         self.errors = errors
         self.exit_code = exit_code
+        self.sha256 = ""  # of the file's content, if it could be read
 
     def __str__(self) -> str:
         return "\n".join(self.errors)

@@ -6,15 +6,13 @@ Defaults stand here as a user would write them.
 
 from __future__ import annotations
 
-import os
-
 from entrypoint.config import units
 from entrypoint.config.kinds import (
+    MAX_WORKERS,
     Field,
     ListOf,
     MapOf,
     OneOf,
-    Scalar,
     Section,
     boolean,
     choice,
@@ -24,13 +22,29 @@ from entrypoint.config.kinds import (
     number,
     octal,
     only_false,
+    share,
     signal_name,
     size,
     text,
 )
+from entrypoint.config.scalars import (
+    ABSOLUTE_PATH,
+    CONTROL_SOCKET,
+    DRAIN_DELAY,
+    HEARTBEAT_TIMEOUT,
+    HOST_PORT,
+    LIMIT,
+    MAPPED_SIGNAL,
+    MAPPED_SIGNALS,
+    PATH,
+    SECRET,
+    TRUE,
+    URL,
+    WORD,
+    WORKERS,
+    mapped_signal,
+)
 
-MAX_WORKERS = 10_000
-MAX_TEXT = 131_072 - 1  # the kernel's limit for one argument or one NAME=value, without its NUL
 ENV_NAME = r"[^=\x00]+"
 RLIMITS = (
     ("as", "address space, bytes"),
@@ -57,82 +71,6 @@ def _env_name(key: str) -> str:
     return key
 
 
-def _limit(value: str) -> int:
-    return -1 if value == "unlimited" else units.parse_size(value)
-
-
-def _path(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("not an absolute path")
-    return value
-
-
-def _workers(value: str) -> int | str:
-    if value == "auto":
-        return value
-    try:
-        count = units.parse_int(value)
-    except ValueError:
-        raise ValueError("not a count") from None
-    if not 1 <= count <= MAX_WORKERS:
-        raise ValueError(f"out of range 1 to {MAX_WORKERS}")
-    return count
-
-
-def _true(value: str) -> bool:
-    if not units.parse_bool(value):
-        raise ValueError("must be true")
-    return True
-
-
-def _drain_delay(value: str) -> float | str:
-    return value if value == "auto" else units.parse_duration(value)
-
-
-def _show_drain_delay(value: float | str) -> str:
-    return value if isinstance(value, str) else units.format_duration(value)
-
-
-def _argument(value: str) -> str:
-    if len(os.fsencode(value)) > MAX_TEXT:
-        raise ValueError(f"longer than {MAX_TEXT} bytes")
-    return value
-
-
-PATH = text("path", least=1)
-SECRET = text("text", parse=_argument, secret=True)
-WORKERS = Scalar(
-    f"count 1 to {MAX_WORKERS}, or auto",
-    _workers,
-    {
-        "anyOf": [
-            {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS},
-            {"type": "string", "pattern": r"^(auto|[1-9][0-9]{0,4})$|\$\{"},
-        ]
-    },
-)
-DRAIN_DELAY = Scalar(
-    "duration, or auto",
-    _drain_delay,
-    {
-        "anyOf": [
-            {"type": "number", "minimum": 0},
-            {"type": "string", "pattern": rf"^(auto|\d+(\.\d+)?|(?=.)({units.DURATION}))$|\$\{{"},
-        ]
-    },
-    _show_drain_delay,
-)
-LIMIT = Scalar(
-    "number, size, or unlimited",
-    _limit,
-    {
-        "anyOf": [
-            {"type": "integer", "minimum": 0},
-            {"type": "string", "pattern": rf"^(unlimited|{units.SIZE})$|\$\{{"},
-        ]
-    },
-    lambda value: "unlimited" if value < 0 else value,
-)
 LIMITS = Section(
     "soft and hard",
     Field("soft", LIMIT, required=True, doc="What applies."),
@@ -144,7 +82,7 @@ FILE = Section(
 )
 AUTO = Section(
     "auto with bounds",
-    Field("auto", Scalar("true", _true, {"const": True}), required=True, doc="Must be true."),
+    Field("auto", TRUE, required=True, doc="Must be true."),
     Field("per_cpu", number(0.01, 1000), "1", "Workers per CPU of the limit; the product is rounded up."),
     Field("min", integer(1, MAX_WORKERS), "1", "Never fewer, whatever the limits say."),
     Field("max", integer(0, MAX_WORKERS), "0", "Never more; 0 = no maximum."),
@@ -184,22 +122,98 @@ PROCESS = (
         "oom_score_adj", integer(-1000, 1000), None, "Preference of the kernel's OOM killer; default: raised a little."
     ),
 )
-COMMAND = ListOf(text("text", parse=_argument), "list of words", least=1)
+COMMAND = ListOf(WORD, "list of words", least=1)
 COMMAND_DOC = (
     "The program and its arguments; never a shell. `$(NAME)` is replaced by the variable NAME of the worker, "
     "as in a Kubernetes `args`."
 )
 
+
+def _probe(period: str, failure: str) -> tuple[Field, ...]:
+    return (
+        Field("exec", COMMAND, None, "A command, run as the worker is run: exit code 0 is a success."),
+        Field(
+            "http",
+            URL,
+            None,
+            "An `http://` or `https://` URL: a status from 200 to 399 is a success. `$(NAME)` is replaced by the "
+            "variable NAME of the worker.",
+        ),
+        Field(
+            "tcp",
+            HOST_PORT,
+            None,
+            "An address: a connection is a success. `$(NAME)` as in `http`.",
+        ),
+        Field("period", duration(0.1), period, "From one probe to the next."),
+        Field("timeout", duration(0.01), "1s", "A probe without an answer by then has failed."),
+        Field("failure_threshold", integer(1, 1000), "3", failure),
+        Field("initial_delay", duration(), "0s", "Before the first probe."),
+    )
+
+
 READY = Section(
     "readiness",
-    Field("when", choice("alive", later=("notify", "accepting")), "alive", "What proves that a worker can work."),
-    Field("after", duration(), "10s", "alive: this long after its start."),
-    later=("exec", "http", "tcp", "period", "timeout", "failure_threshold", "initial_delay"),
+    Field(
+        "when",
+        choice("alive", "notify", "accepting"),
+        "alive",
+        "What proves that a worker can work. alive: it has lived for `after`; notify: it says `READY=1`, see "
+        "sd_notify(3); accepting: it listens on or polls one of its `sockets`. Or a probe instead: exactly one of "
+        "`exec`, `http` and `tcp`, whose first success makes the worker ready.",
+    ),
+    Field("after", duration(), "10s", "alive: this long after its start. Less than `boot_timeout`."),
+    *_probe("1s", "Failures in a row that are worth a message; what ends an endless boot is `boot_timeout`."),
+)
+LIVENESS = Section("liveness", *_probe("10s", "Failures in a row after which the worker is stopped and replaced."))
+HEARTBEAT = Section(
+    "heartbeat",
+    Field(
+        "timeout",
+        HEARTBEAT_TIMEOUT,
+        "0s",
+        "The longest silence between two `WATCHDOG=1` (sd_notify(3)) of a ready worker; then it counts as hung. "
+        "0 = no heartbeat is expected.",
+    ),
+    Field(
+        "abort_signal",
+        signal_name(caught=True),
+        "ABRT",
+        "What a hung worker gets first, also one that never got ready.",
+    ),
+    Field("abort_grace", duration(), "5s", "From `abort_signal` to SIGKILL."),
+)
+LIFECYCLE = Section(
+    "lifecycle",
+    Field(
+        "pre_stop",
+        COMMAND,
+        None,
+        "Run for each worker before its stop signal, within its `stop.timeout`. A command, never a shell, with the "
+        "worker's environment and user.",
+    ),
+    Field("post_start", COMMAND, None, "Run for each worker once it is started, within its `boot_timeout`."),
+)
+ROLLOUT = Section(
+    "rollout",
+    Field(
+        "max_surge", share(1000), "1", "How many more than `workers` there may be while it lasts: a count, or `25%`."
+    ),
+    Field("max_unavailable", share(), "0", "How many fewer may be ready while it lasts. Not both 0."),
+    Field("min_ready", duration(), "0s", "A new worker counts once it has been ready for so long."),
+    Field(
+        "deadline", duration(), "10m", "The longest time without progress; then the rollout has failed. 0 = no limit."
+    ),
 )
 STOP = Section(
     "stop",
     Field("signal", signal_name(), "TERM", "The signal that asks a worker to stop."),
-    Field("timeout", duration(0.1), "20s", "From the first step of the stop to SIGKILL; covers `quiesce`."),
+    Field(
+        "timeout",
+        duration(0.1),
+        "20s",
+        "From the first step of the stop to SIGKILL; covers `quiesce` and `lifecycle.pre_stop`.",
+    ),
     Field(
         "quiesce",
         duration(),
@@ -257,12 +271,26 @@ POOL = Section(
         "false: its failure or absence affects neither readiness nor the exit code; it is retried for ever.",
     ),
     Field("ready", READY, {}, "When a worker counts as ready."),
+    Field("boot_timeout", duration(), "60s", "From a worker's start to ready; then it has failed. 0 = no limit."),
+    Field("heartbeat", HEARTBEAT, {}, "Signs of life that a worker owes."),
+    Field(
+        "liveness",
+        LIVENESS,
+        None,
+        "A probe of a ready worker, for programs that cannot beat: exactly one of `exec`, `http` and `tcp`. With more "
+        "than one worker an `http` or `tcp` must contain `$(ENTRYPOINT_SLOT)`: a shared socket would answer for "
+        "another worker.",
+    ),
     Field("stop", STOP, {}, "How a worker is stopped."),
+    Field("lifecycle", LIFECYCLE, {}, "Commands around a worker's life."),
     Field("restart", RESTART, {}, "When a worker is replaced."),
+    Field("rollout", ROLLOUT, {}, "How the workers are replaced by those of a new configuration."),
+    Field(
+        "min_ready_workers", share(), "1", "How many ready workers make the pool ready: a count, or `50%`."
+    ),
     Field("output", choice("inherit", later=("json",)), "inherit", "Workers write to the master's stdout and stderr."),
     later=(
-        "python", "wsgi", "asgi", "boot_timeout", "heartbeat", "lifecycle", "rollout", "recycle", "scaling",
-        "liveness", "min_ready_workers", "preload", "refork_after", "hooks", "metrics",
+        "python", "wsgi", "asgi", "recycle", "scaling", "preload", "refork_after", "hooks", "metrics",
     ),
 )  # fmt: skip
 INIT = Section(
@@ -303,10 +331,31 @@ SHUTDOWN = Section(
         "What the platform gives from SIGTERM to SIGKILL; 0 = unknown. Drain delay, the longest chain of stop "
         "timeouts along `after`, and 2s must fit.",
     ),
+    Field("termination_log", ABSOLUTE_PATH, "/dev/termination-log", "Gets the reason of the end if it exists."),
+)
+CONTROL = Section(
+    "control",
+    Field("enabled", boolean(), "true", "false: no socket, and no command reaches this master."),
     Field(
-        "termination_log", text("path", parse=_path), "/dev/termination-log", "Gets the reason of the end if it exists."
+        "socket",
+        CONTROL_SOCKET,
+        "auto",
+        "A unix socket of mode 0600. auto: `control.sock` in the first writable of /run/entrypoint, "
+        "$XDG_RUNTIME_DIR/entrypoint, /dev/shm/entrypoint-UID.",
     ),
 )
+RELOAD = Section(
+    "reload",
+    Field("watch", boolean(), "false", "true: whenever the file changes, a mounted ConfigMap included."),
+)
+SIGNALS = MapOf(
+    choice("shutdown", "quit", "restart", "reload", "scale_up", "scale_down", "forward", "ignore"),
+    "mapping of signals",
+    mapped_signal,
+    MAPPED_SIGNAL,
+    known=MAPPED_SIGNALS,
+)
+SIGNAL_DEFAULTS = {"HUP": "restart", "USR1": "forward", "USR2": "forward", "WINCH": "ignore"}
 LOG = Section(
     "log",
     Field("level", choice("debug", "info", "warning", "error"), "info", "The least severe event that is written."),
@@ -334,21 +383,20 @@ ROOT = Section(
         "Sockets that the master binds and holds, by name.",
     ),
     Field("shutdown", SHUTDOWN, {}, "The end."),
+    Field("control", CONTROL, {}, "The socket that the control commands speak to."),
+    Field("reload", RELOAD, {}, "What makes the master read its configuration again."),
+    Field(
+        "signals",
+        SIGNALS,
+        SIGNAL_DEFAULTS,
+        "What the master does on a signal: shutdown, quit, restart (read the file again, then roll every pool), reload "
+        "(roll what has changed), scale_up, scale_down, forward (to every worker), or ignore. What is not listed "
+        "keeps its default. TERM, CHLD, KILL, STOP and the signals of faults cannot be mapped.",
+    ),
     Field("log", LOG, {}, "The master's own log."),
     Field(
         "observer",
         Section("observer", Field("enabled", only_false(), required=True, doc="Only false."), later=("bind",)),
         doc="Only `{enabled: false}`.",
     ),
-    Field(
-        "control",
-        Section("control", Field("enabled", only_false(), required=True, doc="Only false."), later=("socket",)),
-        doc="Only `{enabled: false}`.",
-    ),
-    Field(
-        "reload",
-        Section("reload", Field("watch", only_false(), required=True, doc="Only false.")),
-        doc="Only `{watch: false}`.",
-    ),
-    later=("signals",),
 )

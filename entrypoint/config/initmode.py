@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.config.errors import EXIT_CONFIG, ConfigError
-from entrypoint.config.spec import Pool, Process, Ready, Restart, Shutdown, Spec, Stop
+from entrypoint.config.spec import Control, Pool, Process, Ready, Restart, Shutdown, Spec, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +31,12 @@ def init_spec(command: tuple[str, ...], workers: int | None, environ: Mapping[st
             "main",
             process,
             ready=Ready(after=0.0),
+            boot_timeout=0.0,
             stop=Stop(timeout=None, quiesce=0.0, delay=0.0),
             restart=Restart(policy="never"),
             foreground=True,
         )
-        return Spec((pool,))
+        return Spec((pool,), control=Control(enabled=False))
     if not 1 <= workers <= MAX_WORKERS:
         raise ConfigError((f"cannot run: --workers is out of range 1 to {MAX_WORKERS}: {workers}",), EXIT_CONFIG)
     return Spec((Pool("main", process, workers),), shutdown=Shutdown(drain_delay=auto_drain_delay(environ)))

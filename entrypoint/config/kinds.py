@@ -15,11 +15,16 @@ from entrypoint.config import units
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from entrypoint.config.spec import Share
+
 JSON = dict[str, Any]
 
 # A plain scalar where text is expected may look like a number or a boolean to a JSON Schema validator.
 _TEXT: JSON = {"type": ["string", "number", "boolean"]}
 _INTERPOLATED: JSON = {"type": "string", "pattern": r"\$\{"}
+MAX_WORKERS = 10_000
+SIGNAL_NAMES = tuple(sorted(name[3:] for name in signal.Signals.__members__ if name.startswith("SIG")))
+SIGNAL = rf"(SIG)?({'|'.join(SIGNAL_NAMES)})|[0-9]{{1,2}}"
 
 
 class Scalar:
@@ -58,17 +63,18 @@ class ListOf:
 class MapOf:
     """A mapping from names that the user chooses to one kind."""
 
-    __slots__ = ("item", "key", "least", "most", "name", "pattern")
+    __slots__ = ("item", "key", "known", "least", "most", "name", "pattern")
 
     def __init__(
         self,
         item: Kind,
         name: str,
-        key: Callable[[str], str],
+        key: Callable[[str], Any],
         pattern: str,
         *,
         least: int = 0,
         most: int = 1000,
+        known: tuple[str, ...] = (),
     ) -> None:
         self.item = item
         self.name = name
@@ -76,6 +82,7 @@ class MapOf:
         self.pattern = pattern
         self.least = least
         self.most = most
+        self.known = known  # names that a variable of the environment may add
 
 
 class Section:
@@ -103,6 +110,9 @@ class OneOf:
 Kind = Scalar | ListOf | MapOf | Section | OneOf
 
 
+Default = str | list[str] | dict[str, str] | None
+
+
 class Field:
     """A key: what it holds, its default as it would be written (None: absent), and a line of documentation."""
 
@@ -112,7 +122,7 @@ class Field:
         self,
         key: str,
         kind: Kind,
-        default: str | list[str] | dict[str, str] | None = None,
+        default: Default = None,
         doc: str = "",
         *,
         required: bool = False,
@@ -218,16 +228,41 @@ def name_text(what: str) -> Scalar:
     return Scalar(what, units.parse_name, schema)
 
 
-def signal_name() -> Scalar:
-    """A signal by name or number."""
-    names = "|".join(sorted(name[3:] for name in signal.Signals.__members__ if name.startswith("SIG")))
+def signal_name(*, caught: bool = False) -> Scalar:
+    """A signal by name or number; `caught`: one that a process can be told about."""
+
+    def parse(text: str) -> int:
+        number = units.parse_signal(text)
+        if caught and number in (signal.SIGKILL, signal.SIGSTOP):
+            raise ValueError("a process cannot catch this signal")
+        return number
+
     schema = {
         "anyOf": [
             {"type": "integer", "minimum": 1, "maximum": 64},
-            {"type": "string", "pattern": rf"^((SIG)?({names})|[0-9]{{1,2}})$|\$\{{"},
+            {"type": "string", "pattern": rf"^({SIGNAL})$|\$\{{"},
         ]
     }
-    return Scalar("signal", units.parse_signal, schema, units.format_signal)
+    return Scalar("signal", parse, schema, units.format_signal)
+
+
+def share(most_percent: int = 100) -> Scalar:
+    """A part of a pool's workers."""
+
+    def parse(text: str) -> Share:
+        value = units.parse_share(text)
+        most = most_percent if value.percent else MAX_WORKERS
+        if not 0 <= value.value <= most:
+            raise ValueError(f"out of range 0 to {most}{'%' if value.percent else ''}")
+        return value
+
+    schema = {
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": MAX_WORKERS},
+            {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,4})%?$|\$\{"},
+        ]
+    }
+    return Scalar("count or percentage", parse, schema, units.format_share)
 
 
 def octal() -> Scalar:

@@ -31,7 +31,9 @@ class Request(NamedTuple):
     sets: tuple[str, ...] = ()  # PATH=VALUE
     workers: int | None = None
     command: tuple[str, ...] = ()  # replaces that of the pool `main`, or of the only pool
-    strict_grace: bool = False  # a shutdown that does not fit: an error; else a warning and shorter stops
+    # For `check`: a shutdown that does not fit is an error (else a warning and shorter stops), and what is hardly meant
+    # is remarked on.
+    strict_grace: bool = False
     grace_period: float | None = None  # seconds, instead of shutdown.grace_period
 
 
@@ -46,6 +48,14 @@ class Loaded(NamedTuple):
 def load(request: Request, environ: Mapping[str, str]) -> Loaded:
     """Read, check and resolve a configuration; raises ConfigError, and nothing else, whatever the file holds."""
     content = _content(request.path)
+    try:
+        return _load(content, request, environ)
+    except ConfigError as error:
+        error.sha256 = _sha256(content)
+        raise
+
+
+def _load(content: bytes, request: Request, environ: Mapping[str, str]) -> Loaded:
     problems = Problems(request.path)
     root = _lay_over(_root(request.path, content), request, environ, problems)
     # WEB_CONCURRENCY comes last: it only fills a gap.
@@ -62,7 +72,7 @@ def load(request: Request, environ: Mapping[str, str]) -> Loaded:
         shown["shutdown"] = {**shown["shutdown"], "grace_period": format_duration(request.grace_period)}
         problems.where["shutdown", "grace_period"] = ("--grace-period", 0)
     builder = Builder(problems, environ, unset={sized: ("WEB_CONCURRENCY",)} if sized else {})
-    spec = builder.spec(values, shown, strict_grace=request.strict_grace)
+    spec = builder.spec(values, shown, strict=request.strict_grace)
     if spec is None or problems.found:
         raise ConfigError(problems.lines(), EXIT_CONFIG)
     return Loaded(spec._replace(path=request.path, sha256=_sha256(content)), tuple(builder.warnings), shown)

@@ -1,14 +1,32 @@
-"""Where the configuration is. Imports nothing: it is asked before anything else is known."""
+"""Where the configuration and the control socket are. Imports next to nothing: asked before anything else is known."""
 
 from __future__ import annotations
+
+import os
 
 TYPE_CHECKING = False  # `typing` would cost 7 ms before the configuration can be read
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_CONFIG = "/etc/entrypoint/config.yaml"
+CONTROL_NAME = "control.sock"
 
 
 def find_config(option: str | None, environ: Mapping[str, str]) -> str:
     """The configuration file: `-c`, else $ENTRYPOINT_CONFIG, else /etc/entrypoint/config.yaml; it may not exist."""
     return option or environ.get("ENTRYPOINT_CONFIG") or DEFAULT_CONFIG
+
+
+def find_control(configured: str, environ: Mapping[str, str]) -> list[str]:
+    """Where the control socket may be, best first; both the master and its clients look there.
+
+    `configured` is a path, or `auto` (the same as empty) for the places that need no configuration.
+    """
+    if configured not in ("", "auto"):
+        return [configured]
+    folders = ["/run/entrypoint"]
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/"):  # a relative one is to be ignored, says its specification
+        folders.append(f"{runtime.rstrip('/')}/entrypoint")
+    folders.append(f"/dev/shm/entrypoint-{os.geteuid()}")  # noqa: S108 - the server checks whose folder it is
+    return [f"{folder}/{CONTROL_NAME}" for folder in folders]

@@ -10,7 +10,7 @@ from entrypoint.config.kinds import Kind, ListOf, MapOf, OneOf, Scalar, Section
 from entrypoint.config.tree import Node, TreeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from entrypoint.config.reader import Problems
 
@@ -148,7 +148,7 @@ class _Overlay:
         if kind is _ENV:
             name = "__".join([word, *rest])
             return _match(name, node.pairs) or name, kind.item, []
-        key = _match(word, node.pairs)
+        key = _match(word, node.pairs) or _match(word, kind.known)
         if not key:
             raise _NothingError
         return key, kind.item, rest
@@ -174,7 +174,7 @@ class _Overlay:
         return node
 
 
-def _match(word: str, names: Mapping[str, object] | list[str]) -> str:
+def _match(word: str, names: Iterable[str]) -> str:
     """The name that a word of the environment stands for; '' without one."""
     word = word.lower().replace("-", "_")
     for name in names:

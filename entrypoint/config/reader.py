@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.config.interpolate import interpolate
-from entrypoint.config.kinds import Field, Kind, ListOf, MapOf, OneOf, Scalar, Section
+from entrypoint.config.kinds import Default, Field, Kind, ListOf, MapOf, OneOf, Scalar, Section
 from entrypoint.config.tree import MAX_NODES, Node
 from entrypoint.config.units import shorten
 
@@ -28,7 +28,7 @@ class Problems:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.where: dict[Path, tuple[str, int]] = {(): ("", 0)}
+        self.where: dict[Path, tuple[str, int]] = {(): ("", 0)}  # of what the user wrote
         self.found: list[tuple[int, str]] = []
         self.dropped = 0
 
@@ -84,7 +84,7 @@ class Reader:
             return self.read(kind.section if node.kind == "map" else kind.scalar, node, path)
         if isinstance(kind, Scalar):
             return self._scalar(kind, node, path)
-        nothing = node.kind == "scalar" and node.plain and node.text in _NOTHING
+        nothing = _nothing(node)
         if isinstance(kind, ListOf):
             if node.kind == "list" or nothing:
                 return self._list(kind, node, path)
@@ -162,11 +162,12 @@ class Reader:
         for key, field in kind.fields.items():
             item = node.pairs.get(key)
             value = show = None
+            if item is not None and _absent(field.kind, item):
+                item = None
             if item is not None:
                 where[*path, key] = node.keys[key]
-                if not item.empty:
-                    value, show = self.read(field.kind, item, (*path, key))
-            if field.required and (item is None or item.empty) and not any(key in node.pairs for key in field.instead):
+                value, show = self.read(field.kind, item, (*path, key))
+            if field.required and item is None and not any(key in node.pairs for key in field.instead):
                 self.problems.add(path, f"{key} is missing")
             if value is None and field.default is not None:
                 value, show = self._default(field)
@@ -182,7 +183,21 @@ class Reader:
         return self.defaults[id(field)]
 
 
-def _written(default: str | list[str] | dict[str, str] | None) -> Node:
+def _nothing(node: Node) -> bool:
+    return node.kind == "scalar" and node.plain and node.text in _NOTHING
+
+
+def _absent(kind: Kind, node: Node) -> bool:
+    """Whether a key is as good as not there; `~` may be a text, but not a mapping or a list."""
+    return node.empty or (isinstance(kind, Section | ListOf | MapOf) and _nothing(node))
+
+
+def _written(default: Default) -> Node:
     if isinstance(default, str):
         return Node("scalar", text=default)
-    return Node("list" if isinstance(default, list) else "map")
+    if isinstance(default, list):
+        return Node("list")
+    node = Node("map")
+    for key, text in (default or {}).items():
+        node.put(key, Node("scalar", text=text))
+    return node

@@ -65,11 +65,63 @@ class Stop(NamedTuple):
     delay: float | None = None  # None: shutdown.drain_delay
 
 
+class Command(NamedTuple):
+    """A command beside a worker's own: a hook or a probe, run with the worker's environment, user and directory."""
+
+    argv: tuple[str, ...]  # may hold $(NAME), resolved per worker
+    display: str  # as it stands in the configuration: safe to log
+
+
+class Probe(NamedTuple):
+    """A question asked of a worker again and again; the fields have Kubernetes' meaning."""
+
+    exec: Command | None = None  # exactly one of exec, http and tcp is set
+    http: str = ""  # a URL, may hold $(NAME)
+    tcp: str = ""  # HOST:PORT, may hold $(NAME)
+    period: float = 10.0
+    timeout: float = 1.0
+    failure_threshold: int = 3
+    initial_delay: float = 0.0
+    display: str = ""  # what is asked, as it stands in the configuration: safe to log
+
+
 class Ready(NamedTuple):
     """How a worker proves that it can work."""
 
-    when: str = "alive"
-    after: float = 10.0
+    when: str = "alive"  # alive | notify | accepting | probe; of an init command: exit
+    after: float = 10.0  # alive: so long after its start
+    probe: Probe | None = None  # probe
+
+
+class Heartbeat(NamedTuple):
+    """Signs of life that a worker owes."""
+
+    timeout: float = 0.0  # the longest silence; 0: none are expected
+    abort_signal: int = 6
+    abort_grace: float = 5.0  # between abort_signal and SIGKILL
+
+
+class Lifecycle(NamedTuple):
+    """Commands around a worker's life."""
+
+    post_start: Command | None = None  # part of its boot
+    pre_stop: Command | None = None  # before its stop signal
+
+
+class Share(NamedTuple):
+    """So many of a pool's workers, or such a part of them."""
+
+    value: float
+    percent: bool = False
+
+
+class Rollout(NamedTuple):
+    """How workers are replaced by a new generation; the fields have the meaning of a Deployment's strategy."""
+
+    max_surge: Share = Share(1)
+    max_unavailable: Share = Share(0)
+    min_ready: float = 0.0  # a new worker counts when it has been ready so long
+    deadline: float = 600.0  # the longest time without progress; 0: none
 
 
 class Auto(NamedTuple):
@@ -92,8 +144,14 @@ class Pool(NamedTuple):
     after: tuple[str, ...] = ()
     critical: bool = True
     ready: Ready = Ready()
+    boot_timeout: float = 60.0  # from spawn to ready; 0: none
+    heartbeat: Heartbeat = Heartbeat()
+    liveness: Probe | None = None
+    lifecycle: Lifecycle = Lifecycle()
     stop: Stop = Stop()
     restart: Restart = Restart()
+    rollout: Rollout = Rollout()
+    min_ready_workers: Share = Share(1)  # that many make the pool ready
     foreground: bool = False  # init mode: stdin, terminal, descriptors and environment pass through
 
 
@@ -137,6 +195,19 @@ class Log(NamedTuple):
     format: str = "auto"  # json | console | auto
 
 
+class Control(NamedTuple):
+    """The socket that `entrypoint status` and its like speak to."""
+
+    enabled: bool = True
+    socket: str = "auto"  # a path; auto: the first place that can be written
+
+
+class Reload(NamedTuple):
+    """What makes the master read its configuration again."""
+
+    watch: bool = False  # a change of the file
+
+
 class Spec(NamedTuple):
     """A whole configuration."""
 
@@ -145,7 +216,9 @@ class Spec(NamedTuple):
     sockets: tuple[Socket, ...] = ()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
-    # (signal number, shutdown | fast_shutdown | quit | forward | ignore | ...) beyond the fixed ones
+    control: Control = Control()
+    reload: Reload = Reload()
+    # (signal number, what it does: shutdown | quit | restart | reload | scale_up | scale_down | forward | ignore)
     signals: tuple[tuple[int, str], ...] = ()
     path: str = ""  # the file it came from
     sha256: str = ""

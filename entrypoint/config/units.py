@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import signal
 
+from entrypoint.config.spec import Share
+
 MAX_DURATION = 366 * 86400.0
 MAX_SIZE = 2**63 - 1
 NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -119,6 +121,19 @@ def parse_number(text: str) -> float:
     if not _SECONDS.fullmatch(text):
         raise ValueError("not a number")
     return float(text)
+
+
+def parse_share(text: str) -> Share:
+    """A count, or a percentage of a pool's workers: `2`, `25%`."""
+    try:
+        return Share(parse_int(text.removesuffix("%")), text.endswith("%"))
+    except ValueError:
+        raise ValueError("not a count or a percentage such as 2, 25%") from None
+
+
+def format_share(share: Share) -> int | str:
+    """What `parse_share` reads as this share."""
+    return f"{share.value:g}%" if share.percent else int(share.value)
 
 
 def parse_octal(text: str) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from entrypoint.config.spec import Command, Probe, Socket
+    from entrypoint.core.model import Template
 
 
 class Spawn(NamedTuple):
@@ -12,6 +16,7 @@ class Spawn(NamedTuple):
     pool: str
     slot: int
     generation: int
+    template: Template
 
 
 class Signal(NamedTuple):
@@ -41,9 +46,59 @@ class CheckQueue(NamedTuple):
 
 
 class CloseSockets(NamedTuple):
-    """Close the master's copies of these sockets; the workers' copies go on serving the queue."""
+    """Close the master's copies of these sockets; the workers' copies go on serving the queue.
 
-    sockets: tuple[str, ...]
+    `forget`: they are no longer configured, so nothing of them is to stay behind.
+    """
+
+    sockets: tuple[Socket, ...]
+    forget: bool = False
+
+
+class Inspect(NamedTuple):
+    """Look at the worker from outside: for a proof that it can work (`ready`), or whether it still does (`live`)."""
+
+    serial: int
+    kind: str
+    probe: Probe | None  # None: whether it accepts connections
+
+
+class RunHook(NamedTuple):
+    """Run a lifecycle command beside the worker; answer with `HookEnded`."""
+
+    serial: int
+    hook: str  # post_start | pre_stop
+    command: Command
+
+
+class KillHook(NamedTuple):
+    """SIGKILL the worker's lifecycle command and its process group."""
+
+    serial: int
+
+
+class Reload(NamedTuple):
+    """Read the configuration again; answer with `SpecChanged` or `SpecRejected`."""
+
+    roll_all: bool
+    asker: int = 0
+
+
+class Answer(NamedTuple):
+    """Tell whoever asked what came of it: an error, or the (pool, generation) of each rollout that began."""
+
+    asker: int
+    error: str = ""
+    rollouts: tuple[tuple[str, int], ...] = ()
+
+
+class RolloutEnded(NamedTuple):
+    """Let everybody who waits for it know."""
+
+    pool: str
+    generation: int
+    result: str  # completed | failed | aborted
+    reason: str = ""
 
 
 class Sweep(NamedTuple):
@@ -71,4 +126,20 @@ class Exit(NamedTuple):
     fields: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
-Action = Spawn | Signal | KillTree | Select | CheckQueue | CloseSockets | Sweep | Report | Exit
+Action = (
+    Spawn
+    | Signal
+    | KillTree
+    | Select
+    | CheckQueue
+    | CloseSockets
+    | Inspect
+    | RunHook
+    | KillHook
+    | Reload
+    | Answer
+    | RolloutEnded
+    | Sweep
+    | Report
+    | Exit
+)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from entrypoint.config.spec import Process, Spec
 
 
 class Outcome(NamedTuple):
@@ -78,6 +81,84 @@ class QueueChecked(NamedTuple):
     waiting: int
 
 
+class Notified(NamedTuple):
+    """The worker said something about itself; see sd_notify(3)."""
+
+    serial: int
+    ready: bool = False
+    beat: bool = False
+    hung: bool = False
+    stopping: bool = False
+    extend: float = 0.0  # seconds more that it asks for
+    status: str | None = None
+
+
+class Proved(NamedTuple):
+    """A look at the worker from outside says that it is able to work."""
+
+    serial: int
+
+
+class Hidden(NamedTuple):
+    """A look at the worker from outside is not possible."""
+
+    serial: int
+    error: str
+
+
+class NotLive(NamedTuple):
+    """The worker's liveness probe failed so often that it counts as hung."""
+
+    serial: int
+    error: str
+
+
+class HookEnded(NamedTuple):
+    """A lifecycle command of the worker ended, or could not be started; `error` is empty when it did its work."""
+
+    serial: int
+    hook: str
+    error: str = ""
+
+
+class Stalled(NamedTuple):
+    """The master itself did not run for so many seconds."""
+
+    seconds: float
+
+
+class HelperWanted(NamedTuple):
+    """A process of the master's own is needed from now on; told again, it changes nothing."""
+
+    name: str
+    process: Process
+
+
+class SpecChanged(NamedTuple):
+    """A new configuration was read, and its sockets are bound."""
+
+    spec: Spec
+    roll_all: bool = False  # replace every worker, changed or not
+    asker: int = 0
+
+
+class SpecRejected(NamedTuple):
+    """The new configuration cannot be used; nothing was changed."""
+
+    errors: tuple[str, ...]
+    asker: int = 0
+
+
+class Asked(NamedTuple):
+    """Somebody on the control socket wants something; answer with `Answer`."""
+
+    asker: int
+    what: str  # scale | restart | start | stop | signal | reload
+    pool: str = ""  # restart: empty for all
+    number: int | None = None  # scale: a count, None to reset; signal: the signal
+    slot: int | None = None  # signal: None for all
+
+
 class Resized(NamedTuple):
     """The limits of the container ask for another size of a pool."""
 
@@ -99,6 +180,16 @@ Event = (
     | Exited
     | GroupGone
     | QueueChecked
+    | Notified
+    | Proved
+    | Hidden
+    | NotLive
+    | HookEnded
+    | Stalled
+    | HelperWanted
+    | SpecChanged
+    | SpecRejected
+    | Asked
     | Resized
     | Childless
 )

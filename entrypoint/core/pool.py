@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.core import shutdown, worker
+from entrypoint.core import rollout, shutdown, worker
 from entrypoint.core.model import (
     ACTIVE,
     BACKOFF,
+    CLOSED,
+    KILL,
     NEVER,
     PHASE_DRAINING,
     PHASE_RUNNING,
@@ -19,10 +21,14 @@ from entrypoint.core.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from entrypoint.core.events import Exited, Outcome
     from entrypoint.core.model import Master, Pool, Worker
+
+
+FAILED_BOOTS = ("boot_timeout", "error")  # causes that make the end of a worker a failed boot, however long it took
 
 
 # -- size ----------------------------------------------------------------------------------------------------
@@ -38,23 +44,26 @@ def reconcile(m: Master, pool: Pool, now: float) -> None:
     """Bring the number of workers that stay to the desired one; the oldest go first."""
     if pool.status != ACTIVE or pool.failed:
         return
-    staying = len(pool.workers) - pool.leaving
-    for _ in range(pool.desired - staying):
-        m.add_worker(pool, now)
-    surplus = staying - pool.desired
-    if surplus <= 0:
+    if pool.rollout is not None:
+        rollout.advance(m, pool, now)
         return
+    staying = len(pool.workers) - pool.leaving
+    for _ in range(pool.size - staying):
+        m.add_worker(pool, now)
+    surplus = staying - pool.size
+    if surplus <= 0 or m.phase == PHASE_DRAINING:  # everything keeps serving then
+        return
+    reason = "scale_down" if pool.size else "requested"
     workers = pool.workers.values()
-    surplus -= sum(w.outcome is not None and not w.reason for w in workers)  # their groups will go
+    surplus -= sum(bool(w.outcome is not None or w.cause) and not w.reason for w in workers)  # they go anyway
     candidates = [w for w in workers if w.state == BACKOFF] + [w for w in workers if w.state in (STARTING, READY)]
     for w in candidates[: max(0, surplus)]:
-        worker.happen(m, w, worker.DRAIN, now, "scale_down")
+        worker.happen(m, w, worker.DRAIN, now, reason)
 
 
 def resize(m: Master, pool: Pool, count: int, now: float) -> None:
     """Give the pool another size, unless the master is on its way out or the pool runs to completion."""
-    runs_to_completion = pool.spec.restart.policy != "always"
-    if m.phase not in (PHASE_STARTING, PHASE_RUNNING) or runs_to_completion or count == pool.desired:
+    if m.phase not in (PHASE_STARTING, PHASE_RUNNING) or pool.runs_to_completion or count == pool.desired:
         return
     m.report("info", "pool_resized", pool, workers=count, before=pool.desired)
     pool.desired = count
@@ -62,7 +71,48 @@ def resize(m: Master, pool: Pool, count: int, now: float) -> None:
     became_ready(m, pool, now)  # those that stay may all be
 
 
+def halt(m: Master, pool: Pool, now: float, *, halted: bool) -> None:
+    """Stop all its workers until further notice, or start them again."""
+    pool.halted = halted
+    m.report("info", "pool_halted" if halted else "pool_resumed", pool)
+    if not halted:
+        pool.failures = 0
+    reconcile(m, pool, now)
+    became_ready(m, pool, now)
+
+
+def remove(m: Master, pool: Pool, now: float) -> None:
+    """It is no longer configured: its workers go, then the pool."""
+    pool.removed = True
+    m.report("info", "pool_removed", pool)
+    if pool.rollout is not None:
+        rollout.end(m, pool, "aborted", "the pool was removed")
+    for w in list(pool.workers.values()):
+        worker.happen(m, w, worker.DRAIN, now, "requested")
+    forget_if_gone(m, pool)
+
+
+def forget_if_gone(m: Master, pool: Pool) -> bool:
+    """Drop a removed pool without workers."""
+    if not pool.removed or pool.workers:
+        return False
+    m.pools.pop(pool.name, None)
+    m.arm(pool, NEVER)
+    pool.status = CLOSED
+    return True
+
+
 # -- readiness -----------------------------------------------------------------------------------------------
+
+
+def one_is_ready(m: Master, w: Worker, now: float) -> None:
+    """One of its workers has become ready."""
+    rollout.ready(w, now)
+    if w.pool.spec.ready.when != "alive" and w.pool.spec.restart.min_uptime > 0:
+        watch_uptime(m, w, now)
+    became_ready(m, w.pool, now)
+    if w.pool.rollout is not None:
+        reconcile(m, w.pool, now)
 
 
 def became_ready(m: Master, pool: Pool, now: float) -> None:
@@ -71,17 +121,22 @@ def became_ready(m: Master, pool: Pool, now: float) -> None:
         return
     pool.was_ready = True
     m.report("info", "pool_ready", pool)
-    if m.phase != PHASE_STARTING:
+    if m.phase not in (PHASE_STARTING, PHASE_RUNNING):
         return
-    for dependent in pool.dependents:
-        if dependent.status == WAITING and all(p.was_ready for p in dependent.after):
-            start(m, dependent, now)
+    start_waiting(m, pool.dependents, now)
     if not any(p.status == WAITING for p in m.pools.values()):
         m.phase = PHASE_RUNNING
 
 
+def start_waiting(m: Master, pools: Iterable[Pool], now: float) -> None:
+    """Start those of the pools that need not wait any more."""
+    for pool in list(pools):
+        if pool.status == WAITING and all(p.was_ready for p in pool.after):
+            start(m, pool, now)
+
+
 def watch_uptime(m: Master, w: Worker, now: float) -> None:
-    """Remember a new life as one that may reach min_uptime and so end a row of failures."""
+    """Remember a life as one that may reach min_uptime and so end a row of failures; one that boots never does."""
     w.pool.young.append(w)
     uptime_due(m, w.pool, now)
 
@@ -115,13 +170,13 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
 
 def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     """Log the end of a worker's main process."""
-    reason = w.reason or reason_of(event.outcome)
+    reason = w.cause or w.reason or reason_of(event.outcome)
     level = "info" if w.reason or reason == "completed" else "warning"
     fields: dict[str, Any] = {"reason": reason, **outcome_fields(event.outcome), "uptime": round(now - w.born, 3)}
     if event.error:
         level, fields["error"] = "error", event.error
         w.pool.last_error = event.error
-    elif not w.reason and reason != "completed":
+    elif not w.reason and not w.cause and reason != "completed":
         w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {reason} {event.outcome.status}"
     if not event.alone:
         fields["left_processes"] = True
@@ -132,21 +187,37 @@ def vacated(m: Master, w: Worker, now: float, chance: float) -> None:
     """Nothing is left of a worker: settle what its end means, and fill its slot."""
     pool = w.pool
     m.remove_worker(w)
-    if not w.reason:
+    if pool.is_helper:
+        helper_ended(m, w, now)
+    elif not w.reason:
         settle(m, w, now, chance)
-    elif pool.is_init and w.reason == "boot_timeout":
+    elif pool.is_init and w.cause == "boot_timeout":
         fail(m, w, w.outcome.status if w.outcome else 0, f"init command {pool.name} timed out", now)
     if pool.status == STOPPING:
         if not pool.workers:
             shutdown.pool_closed(m, pool, now)
-    else:
+    elif not forget_if_gone(m, pool):
         reconcile(m, pool, now)
+
+
+def helper_ended(m: Master, w: Worker, now: float) -> None:
+    """A process of the master's own ended: it is started again, for ever, and never decides anything."""
+    pool = w.pool
+    if pool.status == ACTIVE and not w.reason:
+        backoff = pool.spec.restart.backoff
+        m.add_worker(pool, now + (backoff.initial if w.ended - w.born < backoff.max else 0.0))
 
 
 def settle(m: Master, w: Worker, now: float, chance: float) -> None:
     """A worker ended that nobody had asked to go."""
     pool, restart = w.pool, w.pool.spec.restart
+    why = rollout.failed_by(w)
+    if why:
+        rollout.fail(m, pool, why, now)
+        return
     status = w.outcome.status if w.outcome is not None else 0
+    if w.cause and not status:
+        status = 128 + KILL
     never_ran = not pool.executed
     if never_ran and pool.spec.critical and not pool.is_init:
         give_up(m, w, status, "its command cannot be executed", now)
@@ -156,21 +227,39 @@ def settle(m: Master, w: Worker, now: float, chance: float) -> None:
         return
     pool.restarts += 1
     delay = 0.0
-    if w.ended - w.born >= restart.min_uptime:  # what its group took to end is no uptime
+    if w.ended - w.born >= restart.min_uptime and w.cause not in FAILED_BOOTS:  # the end of its group is no uptime
         pool.failures = 0
     else:
         uptime_due(m, pool, now)  # who reached min_uptime before this failure ends the row before it, not after
         pool.failures += 1
         delay = failure_delay(pool, chance)
         exhausted = 0 < restart.give_up_after <= pool.failures
-        if exhausted and pool.spec.critical and not pool.counts[READY]:
+        on_its_way = pool.rollout is not None and not pool.rollout.back  # what may help
+        if exhausted and pool.spec.critical and not pool.counts[READY] and not on_its_way:
             give_up(m, w, status, f"{pool.failures} failed boots in a row", now)
             return
         uptime_due(m, pool, now)
-    if pool.status == ACTIVE and not pool.failed:
-        m.add_worker(pool, now + delay)
-        if delay:
-            m.report("warning", "pool_backoff", pool, slot=w.slot, failures=pool.failures, retry_in=round(delay, 3))
+    replace(m, w, now, delay)
+
+
+def replace(m: Master, w: Worker, now: float, delay: float) -> None:
+    """Give a worker that ended by itself its successor, unless there is no place for one."""
+    pool = w.pool
+    if pool.status != ACTIVE or pool.failed:
+        return
+    current = pool.rollout
+    fresh = current is not None and w.generation == current.generation
+    if current is None:
+        vacant = pool.size - (len(pool.workers) - pool.leaving)
+    elif fresh:
+        vacant = pool.size - len(current.fresh)
+    else:
+        vacant = 0 if delay else 1  # where an old one keeps failing, the rollout fills the place
+    if vacant <= 0:
+        return
+    m.add_worker(pool, now + delay, fresh=fresh, restarts=w.restarts + 1)
+    if delay:
+        m.report("warning", "pool_backoff", pool, slot=w.slot, failures=pool.failures, retry_in=round(delay, 3))
 
 
 def failure_delay(pool: Pool, chance: float) -> float:

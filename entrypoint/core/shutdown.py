@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.core import worker
+from entrypoint.core import rollout, worker
 from entrypoint.core.actions import CloseSockets, Exit, Sweep
 from entrypoint.core.model import (
     ACTIVE,
@@ -18,6 +18,7 @@ from entrypoint.core.model import (
     STOPPING,
     TERM,
     WAITING,
+    address,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ SECOND_TERM_AFTER = 1.0  # a TERM this much later ends the drain delay; an earli
 SWEEP_GRACE = 1.0  # what is left at the end gets between TERM and KILL
 SWEEP_INTERVAL = 0.1  # between passes of KILL
 SWEEP_PASSES = 6  # TERM, then at most 0.5 s of KILL
+MARGIN = 1.0  # what the platform's grace period is to have left at the end
 
 
 def request(m: Master, now: float, name: str, *, delay: bool) -> None:
@@ -50,6 +52,9 @@ def begin(m: Master, now: float, reason: str, *, delay: bool) -> None:
         return
     m.exit_reason = reason
     m.phase = PHASE_DRAINING
+    grace = m.spec.shutdown.grace_period
+    m.ends_by = now + grace - SWEEP_GRACE - MARGIN if grace else NEVER
+    rollout.freeze(m)
     for pool in [*m.init, *m.pools.values()]:
         own = pool.spec.stop.delay
         serves = delay and pool.status == ACTIVE and not pool.is_init  # else there is nothing to drain
@@ -82,8 +87,10 @@ def quit_now(m: Master, now: float) -> None:
         if pool.status not in (STOPPING, CLOSED):
             close_sockets(m, pool)
             pool.status = STOPPING
+    rollout.freeze(m)
     for w in list(m.workers.values()):
-        worker.happen(m, w, worker.HURRY, now)
+        if not w.pool.is_helper:
+            worker.happen(m, w, worker.HURRY, now)
     for pool in everything:
         if pool.status == STOPPING and not pool.workers:
             pool.status = CLOSED
@@ -103,12 +110,22 @@ def advance(m: Master, now: float) -> None:
                 stop_pool(m, pool, now)
                 progress = pool.status == CLOSED or progress
     if all(p.status == CLOSED for p in pools):
-        sweep(m, now)
+        if stop_helpers(m, now):
+            sweep(m, now)
         return
     upcoming = [p.stop_at for p in pools if p.status not in (STOPPING, CLOSED) and p.stop_at > now]
     if not upcoming:
         m.phase = PHASE_STOPPING
     m.arm(m, min(upcoming, default=NEVER))
+
+
+def stop_helpers(m: Master, now: float) -> bool:
+    """The master's own processes stop when no worker needs them any more; whether they are gone."""
+    m.phase = PHASE_STOPPING if m.phase == PHASE_DRAINING else m.phase
+    for pool in m.helpers.values():
+        if pool.status not in (STOPPING, CLOSED):
+            stop_pool(m, pool, now)
+    return all(p.status == CLOSED for p in m.helpers.values())
 
 
 def stop_pool(m: Master, pool: Pool, now: float) -> None:
@@ -125,20 +142,22 @@ def stop_pool(m: Master, pool: Pool, now: float) -> None:
 def close_sockets(m: Master, pool: Pool) -> None:
     """Close the master's copies of the sockets that no other pool is going to serve."""
     others = {
-        name
+        address(s)
         for p in m.pools.values()
         if p is not pool and p.status not in (STOPPING, CLOSED)
-        for name in p.spec.sockets
+        for s in p.template.sockets
     }
-    mine = tuple(name for name in pool.spec.sockets if name not in others)
+    mine = tuple(s for s in pool.template.sockets if address(s) not in others and address(s) in m.held_sockets)
     if mine:
+        for socket in mine:
+            del m.held_sockets[address(socket)]
         m.order(CloseSockets(mine))
 
 
 def pool_closed(m: Master, pool: Pool, now: float) -> None:
     """The last worker of a stopping pool is gone."""
     pool.status = CLOSED
-    m.report("info", "pool_stopped", pool)
+    m.report("debug" if pool.is_helper else "info", "pool_stopped", pool)
     advance(m, now)
 
 

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 from entrypoint.config.spec import Backoff, Ready, Restart, Stop
 from entrypoint.config.spec import Pool as PoolSpec
+from entrypoint.core import asked, reload, rollout, shutdown, worker
 from entrypoint.core import pool as pools
-from entrypoint.core import shutdown, worker
-from entrypoint.core.actions import Signal
+from entrypoint.core.actions import Reload, Signal
 from entrypoint.core.events import (
+    Asked,
     Childless,
     Event,
+    HelperWanted,
     Resized,
     SignalReceived,
+    SpecChanged,
+    SpecRejected,
+    Stalled,
     Started,
     Ticked,
 )
@@ -22,6 +27,8 @@ from entrypoint.core.model import (
     INT,
     NEVER,
     PHASE_DRAINING,
+    PHASE_RUNNING,
+    PHASE_STARTING,
     PHASE_STOPPING,
     QUIT,
     STARTING,
@@ -32,11 +39,16 @@ from entrypoint.core.model import (
     USR2,
     Master,
     Pool,
+    Rollout,
+    Template,
     Worker,
 )
 
 if TYPE_CHECKING:
-    from entrypoint.config.spec import Init, Spec
+    from collections.abc import Callable
+    from typing import Any
+
+    from entrypoint.config.spec import Init, Process, Spec
     from entrypoint.core.actions import Action
 
 INIT_STOP_TIMEOUT = 10.0  # what an init command gets between TERM and SIGKILL
@@ -53,15 +65,16 @@ SIGNALS = {  # what the master does about a signal that the configuration does n
 }
 
 
+HELPER_STOP_TIMEOUT = 1.0  # seconds; what the master's own processes get
+HELPER_BACKOFF = Backoff(initial=0.5, max=5.0)  # one that ended before `max` is started again after `initial`
+
+
 def new_master(spec: Spec) -> Master:
     """The state before anything has happened."""
     m = Master(spec)
     for p in spec.pools:
-        m.pools[p.name] = Pool(p)
-    for pool in m.pools.values():
-        for name in pool.spec.after:
-            pool.after.append(m.pools[name])
-            m.pools[name].dependents.append(pool)
+        m.pools[p.name] = Pool(p, reload.template(m, p))
+    reload.link(m)
     m.init = [init_pool(i) for i in spec.init]
     return m
 
@@ -72,11 +85,30 @@ def init_pool(init: Init) -> Pool:
         PoolSpec(
             name=f"init:{init.name}",
             process=init.process,
-            ready=Ready(after=init.timeout or NEVER),
+            ready=Ready(when="exit"),
+            boot_timeout=init.timeout,
             restart=Restart(policy="never", min_uptime=0.0, backoff=Backoff()),
             stop=Stop(timeout=INIT_STOP_TIMEOUT),
         ),
+        Template(init.process),
         is_init=True,
+    )
+
+
+def helper_pool(name: str, process: Process) -> Pool:
+    """A process of the master's own is a pool of one worker that decides nothing and stops last."""
+    return Pool(
+        PoolSpec(
+            name=name,
+            process=process,
+            critical=False,
+            ready=Ready(after=0.0),
+            boot_timeout=0.0,
+            restart=Restart(min_uptime=0.0, give_up_after=0, backoff=HELPER_BACKOFF),
+            stop=Stop(timeout=HELPER_STOP_TIMEOUT),
+        ),
+        Template(process),
+        is_helper=True,
     )
 
 
@@ -85,27 +117,23 @@ def step(m: Master, event: Event, now: float) -> list[Action]:
 
     Returns the orders that follow from it, to be carried out in this order.
     """
-    if isinstance(event, Ticked):
-        tick(m, now)
-    elif isinstance(event, SignalReceived):
-        received(m, event.signum, now)
-    elif isinstance(event, Started):
-        pools.start_next(m, now)
-    elif isinstance(event, Childless):
-        shutdown.childless(m)
-    elif isinstance(event, Resized):
-        pool = m.pools.get(event.pool)
-        if pool is not None and not pool.pinned:
-            pools.resize(m, pool, event.workers, now)
-    else:
-        about = m.workers.get(event.serial)
-        if about is not None:  # else: told about a worker that was given up as unkillable
-            worker.happen(m, about, type(event), now, event)
+    about = getattr(event, "serial", None)
+    if about is None:
+        _WHOLE[type(event)](m, event, now)
+    elif about in m.workers:  # else: told about one that is gone, or was given up as unkillable
+        worker.happen(m, m.workers[about], type(event), now, event)
     actions, m.actions = m.actions, []
     return actions
 
 
-def tick(m: Master, now: float) -> None:
+def helper_wanted(m: Master, event: HelperWanted, now: float) -> None:
+    """Start a process of the master's own, unless it is there or not worth it any more."""
+    if event.name not in m.helpers and m.phase in (PHASE_STARTING, PHASE_RUNNING):
+        m.helpers[event.name] = helper_pool(event.name, event.process)
+        pools.start(m, m.helpers[event.name], now)
+
+
+def tick(m: Master, _event: Ticked, now: float) -> None:
     """Handle what is due, up to one spawn: a spawn takes the shell a millisecond, and a TERM must not wait."""
     while (target := m.due(now)) is not None:
         if isinstance(target, Worker):
@@ -114,12 +142,30 @@ def tick(m: Master, now: float) -> None:
                 return
         elif isinstance(target, Pool):
             pools.uptime_due(m, target, now)
+        elif isinstance(target, Rollout):
+            rollout.due(m, target, now)
         else:
             shutdown.due(m, now)
 
 
-def received(m: Master, signum: int, now: float) -> None:
+def resized(m: Master, event: Resized, now: float) -> None:
+    """Follow the container's limits, unless somebody has pinned the size."""
+    pool = m.pools.get(event.pool)
+    if pool is not None:
+        pool.limit = event.workers
+        if not pool.pinned:
+            pools.resize(m, pool, event.workers, now)
+
+
+def stalled(m: Master, event: Stalled, now: float) -> None:
+    """Nobody could have been heard, or seen to be late, while the master itself did not run."""
+    m.amnesty_at = now
+    m.report("warning", "master_stalled", seconds=round(event.seconds, 3))
+
+
+def received(m: Master, event: SignalReceived, now: float) -> None:
     """The master got a signal."""
+    signum = event.signum
     what = "forward" if m.forward_all else m.signals.get(signum) or SIGNALS.get(signum, "ignore")
     if what == "forward":
         forward(m, signum)
@@ -137,16 +183,30 @@ def received(m: Master, signum: int, now: float) -> None:
         first = next(iter(m.pools.values()))
         first.pinned = True
         pools.resize(m, first, max(1, first.desired + (1 if what == "scale_up" else -1)), now)
-    elif what == "restart":
-        m.report("warning", "signal_ignored", signal=signum, reason="restart by signal is not supported yet")
+    elif what in ("restart", "reload") and m.phase in (PHASE_STARTING, PHASE_RUNNING):
+        m.order(Reload(roll_all=what == "restart"))
 
 
 def forward(m: Master, signum: int) -> None:
     """Pass a signal on to the main process of every worker."""
     told = False
     for w in m.workers.values():
-        if w.born != NEVER and w.outcome is None:
+        if not w.pool.is_helper and w.born != NEVER and w.outcome is None:
             m.order(Signal(w.serial, signum))
             told = True
     if not told and m.forward_all:
         m.held_signals.append(signum)
+
+
+_WHOLE: dict[type, Callable[[Master, Any, float], None]] = {
+    Started: lambda m, _event, now: pools.start_next(m, now),
+    HelperWanted: helper_wanted,
+    Ticked: tick,
+    SignalReceived: received,
+    Stalled: stalled,
+    SpecChanged: reload.changed,
+    SpecRejected: lambda m, event, _now: reload.rejected(m, event),
+    Asked: asked.asked,
+    Resized: resized,
+    Childless: lambda m, _event, _now: shutdown.childless(m),
+}

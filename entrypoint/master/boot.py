@@ -40,7 +40,7 @@ def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: t
         print(f"entrypoint: {error}", file=sys.stderr)
     if result.spec is None:
         return result.exit_code
-    return _run(result.spec, result.warnings, began, loader_pid=pid)
+    return _run(result.spec, result.warnings, began, source=(path, sets, workers, command), loader_pid=pid)
 
 
 def run_command(command: tuple[str, ...], workers: int | None) -> int:
@@ -96,10 +96,18 @@ def _wait(path: str, pid: int, fd: int) -> loader.Answer:
     return loader.answer(path, b"".join(chunks))
 
 
-def _run(spec: Spec, warnings: tuple[str, ...], began: float, *, loader_pid: int = 0) -> int:
+def _run(
+    spec: Spec,
+    warnings: tuple[str, ...],
+    began: float,
+    *,
+    source: tuple[str, tuple[str, ...], int | None, tuple[str, ...]] = ("", (), None, ()),
+    loader_pid: int = 0,
+) -> int:
     from entrypoint.master import kernel, terminal
     from entrypoint.master.log import Log
     from entrypoint.master.loop import Loop
+    from entrypoint.master.reloading import Source
     from entrypoint.master.spawn import Surroundings
 
     kernel.standard_descriptors()
@@ -111,17 +119,20 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float, *, loader_pid: int
     for warning in warnings:
         log.emit("warning", "config_warning", reason=warning)
     sockets = None
-    if spec.sockets:  # else half a megabyte of `socket` stays away
+    if spec.sockets:
         from entrypoint.master.sockets import SocketError, Sockets
 
-        sockets = Sockets(spec)
+        sockets = Sockets()
         try:
-            sockets.bind()
+            sockets.prepare(spec.sockets, starting=True)
         except (SocketError, OSError) as error:
             print(f"entrypoint: {error}", file=sys.stderr)
             sockets.unlink()
             return OPERATIONAL
-    handled = kernel.catchable() - IGNORED_IN_INIT_MODE if init_mode else {int(n) for n in kernel.HANDLED}
+    if init_mode:
+        handled = kernel.catchable() - IGNORED_IN_INIT_MODE
+    else:
+        handled = {int(n) for n in kernel.HANDLED} | {number for number, _ in spec.signals}
     prctl = None
     if os.getpid() != 1:
         prctl = kernel.Prctl()
@@ -140,17 +151,19 @@ def _run(spec: Spec, warnings: tuple[str, ...], began: float, *, loader_pid: int
     log.emit("info", "master_started", pid=os.getpid(), version=_version(), config=spec.path, sha256=spec.sha256[:12])
     signals = kernel.Signals(handled)
     log.keep_descriptor()
-    loop = Loop(spec, around, signals, sockets, log)
-    loop.helpers.add(loader_pid)  # it may still be on its way out
+    loop = Loop(spec, Source(*source), around, signals=signals, sockets=sockets, log=log)
+    loop.children.readers.add(loader_pid)  # it may still be on its way out
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
     gc.enable()
     exit_order = loop.run()
     try:
         if tty is not None:
             terminal.take_back(tty)
-        if sockets is not None:
-            sockets.unlink()
-        _say_goodbye(spec, exit_order, log, began, loop.orphans, quiet=init_mode)
+        if loop.control is not None:
+            loop.control.close()
+        if loop.sockets is not None:
+            loop.sockets.unlink()
+        _say_goodbye(spec, exit_order, log, began, loop.children.orphans, quiet=init_mode)
     finally:
         os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
 

@@ -15,12 +15,18 @@ class Answer:
     """What came of it: a spec, or why there is none."""
 
     def __init__(
-        self, spec: Spec | None, warnings: tuple[str, ...], errors: tuple[str, ...], exit_code: int = 0
+        self,
+        spec: Spec | None,
+        warnings: tuple[str, ...],
+        errors: tuple[str, ...],
+        exit_code: int = 0,
+        sha256: str = "",
     ) -> None:
         self.spec = spec
         self.warnings = warnings
         self.errors = errors
         self.exit_code = exit_code
+        self.sha256 = sha256  # of what was read, if it could be
 
 
 def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> tuple[int, int]:
@@ -85,8 +91,8 @@ def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[s
         try:
             loaded = load_config(Request(path, sets, workers, command), os.environ)
         except ConfigError as error:
-            return Answer(None, (), error.errors, error.exit_code)
-        return Answer(loaded.spec, loaded.warnings, (), 0)
+            return Answer(None, (), error.errors, error.exit_code, error.sha256)
+        return Answer(loaded.spec, loaded.warnings, (), 0, loaded.spec.sha256)
     except Exception as error:  # noqa: BLE001 - a bug of ours must come out as one clear line
         return Answer(None, (), (f"cannot load {path}: internal error: {error!r}",), 70)
 

@@ -180,6 +180,11 @@ class Log:
             longest //= 2  # a character may take six bytes; cut off, the line would not be JSON any more
 
 
+def wall_clock() -> float:
+    """The time of day in seconds, for people to read: nothing may be decided by it."""
+    return time.time()
+
+
 def timestamp(when: float) -> str:
     """RFC 3339 in UTC with microseconds; `when` is wall-clock time in seconds."""
     seconds, fraction = divmod(round(when * 1_000_000), 1_000_000)

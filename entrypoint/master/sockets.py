@@ -1,27 +1,23 @@
-"""The sockets that the master binds once and holds for its workers."""
+"""The sockets that the master binds once and holds for its workers, and how they change while it runs."""
 
 from __future__ import annotations
 
+import _socket as socket  # `socket` would cost 4 ms and a quarter megabyte more
 import errno
 import fcntl
 import os
-import socket
 import stat
-import struct
-from array import array
 from typing import TYPE_CHECKING
 
+from entrypoint.core.model import address
+from entrypoint.master.listeners import Group, Shared, bind_tcp, listen_tcp
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from entrypoint.config.spec import Socket as SocketSpec
-    from entrypoint.config.spec import Spec
 
-TCPI_UNACKED = 24  # offset in struct tcp_info; for a listener, the connections that wait to be accepted
-SO_ATTACH_REUSEPORT_CBPF, SO_DETACH_REUSEPORT_BPF = 51, 68  # asm-generic/socket.h
-
-# Classic BPF, see linux/filter.h and linux/bpf_common.h.
-BPF_LD_W_ABS, BPF_MOD_K, BPF_JEQ_K, BPF_RET_K, BPF_RET_A = 0x20, 0x94, 0x15, 0x06, 0x16
-SKF_AD_RANDOM = 0xFFFFF000 + 56
-BPF_MAXINSNS = 4096
+FIRST = 3  # SD_LISTEN_FDS_START in sd_listen_fds(3)
 
 
 class SocketError(Exception):
@@ -29,279 +25,242 @@ class SocketError(Exception):
 
 
 class Sockets:
-    """All sockets of a configuration.
+    """All sockets that the master holds, told apart by their address: name, backlog, mode and owner may change.
 
     A shared socket is one descriptor. Of a `reuse_port` socket each slot has its own, made when the slot is first
     used and kept from then on, so that a replacement inherits its predecessor's queue.
     """
 
-    def __init__(self, spec: Spec) -> None:
-        self.specs = {s.name: s for s in spec.sockets}
-        self.most = max((len(p.sockets) for p in spec.pools), default=0)
-        self._shared: dict[str, int] = {}
-        self._groups: dict[str, Group] = {}
+    def __init__(self) -> None:
+        self._held: dict[tuple[object, ...], Shared] = {}
+        self._configured: tuple[SocketSpec, ...] = ()  # of the last `prepare`; more may be held
         self._unix: dict[str, tuple[int, int]] = {}  # path: identity of the file that we made
 
-    def reserve(self) -> None:
-        """Occupy the numbers that workers find their sockets at, so that nothing of the master is ever there."""
-        while self.most:
-            fd = os.open(os.devnull, os.O_RDONLY)
-            if fd >= 3 + self.most:
-                os.close(fd)
-                return
+    # -- of a configuration ----------------------------------------------------------------------------------
 
-    def bind(self) -> None:
-        """Bind every socket. Raises SocketError."""
-        # Descriptors that were handed to the master come first: their numbers must not be taken by `reserve`.
-        ordered = sorted(self.specs.values(), key=lambda s: s.kind != "fd")
-        for spec in ordered:
-            if spec.kind == "fd":
-                self._shared[spec.name] = self._adopt(spec)
-        self.reserve()
-        for spec in ordered:
-            if spec.kind == "fd":
-                continue
-            sock = self._listen(spec)
-            if spec.reuse_port:
-                self._groups[spec.name] = Group(spec, sock)
-            else:
-                self._shared[spec.name] = sock.detach()
+    def prepare(self, new: tuple[SocketSpec, ...], *, starting: bool = False) -> None:
+        """Bind every socket of a configuration that is not held yet, and give the others what is new about them.
 
-    def _adopt(self, spec: SocketSpec) -> int:
+        What is held beyond these stays so until `forget`. `starting` is for the first configuration of all: only then
+        are the master's descriptors those that it was given. Raises SocketError, or OSError where no descriptor is left
+        to reserve; then nothing has changed.
+        """
+        missing = [s for s in new if address(s) not in self._held]
+        kept = [s for s in new if address(s) in self._held]
+        opened: dict[tuple[object, ...], Shared] = {}
+        changed: list[tuple[Shared, SocketSpec]] = []
         try:
-            fd = fcntl.fcntl(spec.fd, fcntl.F_DUPFD_CLOEXEC, 3 + self.most)
-            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-                raise SocketError(f"cannot use {spec.bind} (socket {spec.name}): not a socket")
-        except OSError as error:
-            raise SocketError(f"cannot use {spec.bind} (socket {spec.name}): {error.strerror}") from None
-        os.set_inheritable(spec.fd, False)
-        return fd
+            # Descriptors that were handed to the master come first: their numbers must not be taken by `reserve`.
+            for spec in missing:
+                if spec.kind == "fd":
+                    opened[address(spec)] = Shared(spec, adopt(spec, FIRST + len(new), starting=starting))
+            if starting:
+                reserve(len(new))
+            for spec in missing:
+                if spec.kind != "fd":
+                    opened[address(spec)] = self._open(spec)
+            for spec in kept:
+                held = self._held[address(spec)]
+                changed.append((held, held.spec))
+                self._change(held, spec)
+        except Exception:
+            self._undo(opened.values(), changed)
+            raise
+        self._held.update(opened)
+        self._configured = new
 
-    def _listen(self, spec: SocketSpec) -> socket.socket:
+    def _undo(self, opened: Iterable[Shared], changed: list[tuple[Shared, SocketSpec]]) -> None:
+        for held in opened:
+            held.close()
+            self._unlink(held.spec.path)
+        for held, before in changed:
+            try:
+                self._change(held, before)
+            except SocketError:  # the very one that could not be changed
+                held.spec = before
+
+    def _open(self, spec: SocketSpec) -> Shared:
         try:
             if spec.kind == "unix":
-                return self._listen_unix(spec)
-            return listen_tcp(spec)
+                return Shared(spec, self._listen_unix(spec))
+            if not spec.reuse_port:
+                return Shared(spec, listen_tcp(spec))
+            # It would join those of another process, and the kernel's choice with it; a plain one is refused then.
+            bind_tcp(spec._replace(reuse_port=False)).close()
+            return Group(spec, listen_tcp(spec))
         except OSError as error:
             who = ""
             if error.errno == errno.EADDRINUSE:
-                who = f"; {holder(spec)}"
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            raise SocketError(f"cannot bind {spec.bind} (socket {spec.name}): {reason}{who}") from None
+                who = f"; {self._still_held(spec) or holder(spec)}"
+            raise SocketError(f"cannot bind {spec.bind} (socket {spec.name}): {reason(error)}{who}") from None
+
+    def _still_held(self, spec: SocketSpec) -> str:
+        """Says which socket of ours is in the way, if one is."""
+        from entrypoint.config.addresses import clash
+
+        for held in self._held.values():
+            if clash(held.spec, spec):
+                return f"it is still held as socket {held.spec.name} ({held.spec.bind}): restart to change it"
+        return ""
 
     def _listen_unix(self, spec: SocketSpec) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _unlink_stale(spec.path)
+            unlink_stale(spec.path)
             # The mode has to be right from the first moment on: connecting needs write permission.
-            before = os.umask(0o777 & ~(spec.mode if spec.mode is not None else 0o666))
+            before = os.umask(0o777 & ~file_mode(spec))
             try:
                 sock.bind(spec.path)
             finally:
                 os.umask(before)
+            made = os.lstat(spec.path)
+            self._unix[spec.path] = (made.st_dev, made.st_ino)
             if spec.uid != -1 or spec.gid != -1:
                 os.chown(spec.path, spec.uid, spec.gid)
             sock.listen(spec.backlog)
-            made = os.lstat(spec.path)
         except OSError:
             sock.close()
+            self._unlink(spec.path)
             raise
-        self._unix[spec.path] = (made.st_dev, made.st_ino)
         return sock
+
+    def _change(self, held: Shared, spec: SocketSpec) -> None:
+        """Give a socket another backlog, and its file another mode and owner."""
+        before, held.spec = held.spec, spec
+        try:
+            if spec.backlog != before.backlog and spec.kind != "fd":
+                for sock in held.sockets:
+                    sock.listen(spec.backlog)  # only that, when it does listen already
+            if (before.mode, before.uid, before.gid) != (spec.mode, spec.uid, spec.gid):
+                if not self._is_ours(spec.path):
+                    raise SocketError(f"cannot change {spec.bind} (socket {spec.name}): its file is not there any more")
+                # What is not configured is to be as in a file that has just been made.
+                uid, gid = (os.geteuid() if spec.uid == -1 else spec.uid, os.getegid() if spec.gid == -1 else spec.gid)
+                if (before.uid, before.gid) != (spec.uid, spec.gid):
+                    os.chown(spec.path, uid, gid)
+                os.chmod(spec.path, file_mode(spec))
+        except OSError as error:
+            raise SocketError(f"cannot change {spec.bind} (socket {spec.name}): {reason(error)}") from None
 
     # -- for workers -----------------------------------------------------------------------------------------
 
-    def of_worker(self, names: tuple[str, ...], slot: int) -> list[tuple[str, int]]:
-        """(name, descriptor) of each socket that the worker in `slot` is to inherit. Raises OSError."""
-        found = []
-        for name in names:
-            if name in self._groups:
-                found.append((name, self._groups[name].of_slot(slot)))
-            elif name in self._shared:
-                found.append((name, self._shared[name]))
-        return found
+    def _those(self, sockets: tuple[SocketSpec, ...]) -> Iterator[tuple[SocketSpec, Shared]]:
+        """Those of the sockets that are held."""
+        for spec in sockets:
+            held = self._held.get(address(spec))
+            if held is not None:
+                yield spec, held
 
-    def select(self, names: tuple[str, ...], slot: int, *, chosen: bool) -> None:
+    def of_worker(self, sockets: tuple[SocketSpec, ...], slot: int) -> list[tuple[str, int]]:
+        """(name, descriptor) of each socket that the worker in `slot` is to inherit. Raises OSError."""
+        return [(spec.name, held.of_slot(slot)) for spec, held in self._those(sockets)]
+
+    def inodes(self, sockets: tuple[SocketSpec, ...], slot: int) -> tuple[int, ...]:
+        """The inode numbers, as /proc shows them, of the sockets that the worker in `slot` has inherited."""
+        return tuple(os.fstat(held.of_slot(slot)).st_ino for _, held in self._those(sockets))
+
+    def select(self, sockets: tuple[SocketSpec, ...], slot: int, *, chosen: bool) -> None:
         """Let the kernel choose the slot's own sockets for new connections, or not. Takes effect with `apply`."""
-        for name in names:
-            if name in self._groups:
-                self._groups[name].select(slot, chosen=chosen)
+        for _, held in self._those(sockets):
+            held.select(slot, chosen=chosen)
 
     def apply(self) -> list[str]:
         """Tell the kernel what `select` changed; returns a message for each group that refuses it."""
-        return [message for group in self._groups.values() if (message := group.apply())]
+        return [message for held in self._held.values() if (message := held.apply())]
 
-    def waiting(self, names: tuple[str, ...], slot: int) -> int:
+    def waiting(self, sockets: tuple[SocketSpec, ...], slot: int) -> int:
         """How many connections wait on the slot's own sockets."""
-        return sum(self._groups[name].waiting(slot) for name in names if name in self._groups)
+        return sum(held.waiting(slot) for _, held in self._those(sockets))
 
-    def close(self, names: tuple[str, ...]) -> dict[str, int]:
+    def describe(self) -> dict[str, dict[str, str | int]]:
+        """The configured sockets by name: `bind`; connections `queued`, and how many may be: `backlog`.
+
+        Both are sums over the slots of a `reuse_port` socket.
+        """
+        return {
+            spec.name: {"bind": spec.bind, "backlog": held.limit(), "queued": held.queued()}
+            for spec, held in self._those(self._configured)
+        }
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def close(self, sockets: tuple[SocketSpec, ...]) -> dict[str, int]:
         """Close the master's copies; returns how many connections were still queued, by name."""
         queued = {}
-        for name in names:
-            group = self._groups.pop(name, None)
-            if group is not None:
-                queued[name] = group.close()
-            elif name in self._shared:
-                fd = self._shared.pop(name)
-                queued[name] = backlog(fd)
-                os.close(fd)
+        for spec, held in list(self._those(sockets)):
+            del self._held[address(spec)]
+            queued[spec.name] = held.queued()
+            held.close()
+        return queued
+
+    def forget(self, sockets: tuple[SocketSpec, ...]) -> dict[str, int]:
+        """`close` what is configured no longer, and remove the files of unix sockets."""
+        queued = self.close(sockets)
+        for spec in sockets:
+            self._unlink(spec.path)
         return queued
 
     def unlink(self) -> None:
         """Remove the files of unix sockets that still are ours."""
-        for path, identity in self._unix.items():
-            try:
-                found = os.lstat(path)
-                if (found.st_dev, found.st_ino) == identity:
-                    os.unlink(path)
-            except OSError:  # it was never promised: another process may have made a new one, or taken the folder
-                pass
+        for path in list(self._unix):
+            self._unlink(path)
 
-
-class Group:
-    """The SO_REUSEPORT sockets of one address, one a slot. See socket(7)."""
-
-    def __init__(self, spec: SocketSpec, first: socket.socket) -> None:
-        self._spec = spec
-        self._sockets: list[socket.socket] = [first]  # in the order of listen(2), which is the kernel's index
-        self._index: dict[int, int] = {}  # slot -> place in _sockets
-        self._chosen: set[int] = set()
-        # Where the kernel refuses (seccomp, say), one socket is shared, and told of with the first `apply`.
-        self._changed = self._refused = not self._takes_selector()
-
-    def of_slot(self, slot: int) -> int:
-        """The slot's own descriptor, or the one shared socket where the kernel takes no selector."""
-        if self._refused:
-            return self._sockets[0].fileno()
-        if slot not in self._index:
-            if self._index:
-                self._sockets.append(listen_tcp(self._spec))
-                self._changed = True
-            self._index[slot] = len(self._index)
-        return self._sockets[self._index[slot]].fileno()
-
-    def _takes_selector(self) -> bool:
+    def _is_ours(self, path: str) -> bool:
+        """Whether the file is the one that we made; another process may have put its own there."""
         try:
-            self._attach([0])
-            self._attach([])
+            found = os.lstat(path)
         except OSError:
             return False
-        return True
+        return self._unix.get(path) == (found.st_dev, found.st_ino)
 
-    def select(self, slot: int, *, chosen: bool) -> None:
-        """Note whether the kernel may choose the slot's socket."""
-        if slot not in self._index:
-            return
-        if chosen:
-            self._chosen.add(self._index[slot])
-        else:
-            self._chosen.discard(self._index[slot])
-        self._changed = True
-
-    def apply(self) -> str:
-        """Tell the kernel; returns why it refuses, when it first does."""
-        if not self._changed:
-            return ""
-        self._changed = False
-        if not self._refused:
-            try:
-                self._attach([] if len(self._chosen) == len(self._sockets) else sorted(self._chosen))
-            except OSError as error:
-                return f"cannot attach the selector of socket {self._spec.name}: {error.strerror}"
-            return ""
-        return (
-            f"cannot use reuse_port of socket {self._spec.name}: the kernel refuses its selector;"
-            " all workers share one socket"
-        )
-
-    def _attach(self, chosen: list[int]) -> None:
-        """Make the kernel choose evenly among these places; among all of them when there are none."""
-        sock = self._sockets[0]
-        program = selector(chosen)
-        if not program:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
-            except OSError as error:
-                if error.errno != errno.ENOENT:  # none was attached
-                    raise
-            return
-        code = array("Q", program)
-        address, length = code.buffer_info()
-        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", length, address))
-
-    def waiting(self, slot: int) -> int:
-        """How many connections wait on the slot's socket."""
-        index = self._index.get(slot)
-        return 0 if index is None or self._refused else backlog(self._sockets[index].fileno())
-
-    def close(self) -> int:
-        """Close the master's copies; returns how many connections were queued."""
-        queued = sum(backlog(s.fileno()) for s in self._sockets)
-        for sock in self._sockets:
-            sock.close()
-        return queued
-
-
-def selector(chosen: list[int]) -> list[int]:
-    """A classic BPF program that returns one of `chosen` at random; each instruction as a 64-bit word.
-
-    Empty, which is to leave the choice to the kernel, for no choice and for more than a program can hold.
-    """
-    if not chosen or 2 * len(chosen) + 2 > BPF_MAXINSNS:
-        return []
-
-    def instruction(code: int, k: int, jump_false: int = 0) -> int:
-        return struct.unpack("=Q", struct.pack("=HBBI", code, 0, jump_false, k))[0]  # type: ignore[no-any-return] # struct
-
-    program = [instruction(BPF_LD_W_ABS, SKF_AD_RANDOM), instruction(BPF_MOD_K, len(chosen))]
-    for number, index in enumerate(chosen[:-1]):
-        program += [instruction(BPF_JEQ_K, number, jump_false=1), instruction(BPF_RET_K, index)]
-    return [*program, instruction(BPF_RET_K, chosen[-1])]
-
-
-def listen_tcp(spec: SocketSpec) -> socket.socket:
-    """A listening TCP socket. An empty host is every address of both families, where there are both. Raises OSError."""
-    host = spec.host
-    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-    except OSError:
-        if host:
-            raise
-        family, host = socket.AF_INET, "0.0.0.0"
-        sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if spec.reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host else 0)
+    def _unlink(self, path: str) -> None:
         try:
-            sock.bind((host, spec.port))
-        except OSError as error:
-            if host or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                raise
-            sock.close()  # IPv6 is compiled in but switched off
-            return listen_tcp(spec._replace(host="0.0.0.0"))
-        sock.listen(spec.backlog)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+            if self._is_ours(path):
+                os.unlink(path)
+        except OSError:  # it was never promised: the folder may be another's by now
+            pass
+        self._unix.pop(path, None)
 
 
-def backlog(fd: int) -> int:
-    """How many connections wait to be accepted on a TCP listener; 0 where the kernel does not tell."""
+def reserve(count: int) -> None:
+    """Occupy the numbers that workers find their sockets at, so that none of the master's has to be moved there."""
+    while count:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        if fd >= FIRST + count:
+            os.close(fd)
+            return
+
+
+def adopt(spec: SocketSpec, at_least: int, *, starting: bool) -> socket.socket:
+    """Take over a descriptor that the master was given; its number is occupied from then on. Raises SocketError."""
+    if not starting:
+        raise SocketError(
+            f"cannot use {spec.bind} (socket {spec.name}): descriptors are taken over at the start only; restart"
+        )
     try:
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    except OSError:
-        return 0
-    return int(struct.unpack_from("=I", info, TCPI_UNACKED)[0]) if len(info) >= TCPI_UNACKED + 4 else 0
+        if not stat.S_ISSOCK(os.fstat(spec.fd).st_mode):
+            raise SocketError(f"cannot use {spec.bind} (socket {spec.name}): not a socket")
+        fd = fcntl.fcntl(spec.fd, fcntl.F_DUPFD_CLOEXEC, at_least)
+        # To close a socket later, no other copy may be left.
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, spec.fd, inheritable=False)
+        os.close(null)
+        return socket.socket(fileno=fd)
+    except OSError as error:
+        raise SocketError(f"cannot use {spec.bind} (socket {spec.name}): {error.strerror}") from None
 
 
-def _unlink_stale(path: str) -> None:
+def reason(error: OSError) -> str:
+    """What went wrong, as our messages put it."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def file_mode(spec: SocketSpec) -> int:
+    """The mode of a unix socket's file."""
+    return spec.mode if spec.mode is not None else 0o666
+
+
+def unlink_stale(path: str) -> None:
     """Remove a socket file that nobody accepts on. Raises OSError (EADDRINUSE when somebody does)."""
     try:
         found = os.lstat(path)
@@ -309,14 +268,16 @@ def _unlink_stale(path: str) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise OSError(errno.EEXIST, "the path exists and is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:  # its queue is full: somebody holds it
-            pass
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        probe.connect(path)
+    except ConnectionRefusedError:
+        os.unlink(path)
+        return
+    except BlockingIOError:  # its queue is full: somebody holds it
+        pass
+    finally:
+        probe.close()
     raise OSError(errno.EADDRINUSE, "somebody accepts on it")
 
 

@@ -1,4 +1,4 @@
-"""From fork to exec: one worker's process."""
+"""From fork to exec: one process, of a worker or of a helper."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import os
 import resource
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from entrypoint.config.environment import worker_environment
 from entrypoint.master import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from entrypoint.config.environment import Identity
     from entrypoint.config.spec import Process
     from entrypoint.master.kernel import Prctl
 
@@ -19,16 +21,8 @@ FIRST_SOCKET = 3  # SD_LISTEN_FDS_START in sd_listen_fds(3)
 OOM_SCORE_RAISE = 100  # of 1000: enough for the kernel to prefer a worker to the master
 CANNOT_EXECUTE, NOT_FOUND = 126, 127  # as the shell reports it
 
-# Never passed on from what started the master: they speak of its own sockets and its own watchdog.
-MASTERS_OWN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-
-
-class Identity(NamedTuple):
-    """Who a worker is."""
-
-    pool: str
-    slot: int
-    generation: int
+# What speaks of a process by its pid, for that process to see whether it is meant.
+OWN_PID = ("LISTEN_PID", "WATCHDOG_PID")
 
 
 class Surroundings(NamedTuple):
@@ -44,12 +38,16 @@ class Surroundings(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One worker to start."""
+    """One process to start: a worker, a hook of a worker, or a helper of the master."""
 
     process: Process
     identity: Identity
-    sockets: list[tuple[str, int]]  # (name, descriptor) for 3, 4, ...; the master keeps those numbers free
+    sockets: list[tuple[str, int]]  # (name, descriptor) for 3, 4, ...
     foreground: bool = False  # init mode
+    notify: str = ""  # the address for NOTIFY_SOCKET; empty: none
+    heartbeat: float = 0.0  # seconds of silence that the worker may allow itself; 0: as long as it likes
+    main_pid: int = 0  # a hook's: its worker
+    bare: bool = False  # a helper: the master's environment, told neither who it is nor of its sockets
 
 
 class Child(NamedTuple):
@@ -68,7 +66,7 @@ def spawn(around: Surroundings, task: Task) -> Child:
     status, report = os.pipe2(os.O_CLOEXEC)
     # Everything that can be done before the fork is: the child pays for each page that it touches.
     environ = None
-    if not _needs_child(process):
+    if task.foreground or task.bare or not _needs_child(process):
         environ = _environment(around, task)
     special = _is_special(process)
     # Blocked across the fork: the child must not take a signal in the master's handlers.
@@ -112,10 +110,11 @@ def _is_special(process: Process) -> bool:
     )
 
 
-def _claim_sockets(environ: dict[str, str]) -> None:
-    """A program that is given sockets looks whether they are meant for its pid."""
-    if "LISTEN_PID" in environ:
-        environ["LISTEN_PID"] = str(os.getpid())
+def _claim(environ: dict[str, str]) -> None:
+    """A program that is given sockets or owes heartbeats looks whether they are meant for its pid."""
+    for name in OWN_PID:
+        if name in environ:
+            environ[name] = str(os.getpid())
 
 
 def _raise_oom_score(pid: int, score: int) -> None:
@@ -144,9 +143,9 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
         argv = process.argv
         if environ is None:
             environ = _environment(around, task)
-            argv = argv if task.foreground else _expand(argv, environ)
-        if task.sockets or task.foreground:
-            _claim_sockets(environ)
+            argv = _expand(argv, environ)
+        if task.foreground or ((task.sockets or task.heartbeat) and not task.bare):
+            _claim(environ)
         if special:
             _credentials(process)
         if around.prctl is not None:  # after the credentials, which clear it
@@ -155,8 +154,8 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
             _place(process)
         if not task.foreground:
             os.dup2(around.null, 0)
-        for number, (_, fd) in enumerate(task.sockets, FIRST_SOCKET):
-            os.dup2(fd, number)
+        if task.sockets:
+            report = _place_sockets([fd for _, fd in task.sockets], report)
         kernel.default_signals(around.handled)
         kernel.unblock_signals()
         _execute(argv, environ, process.display)
@@ -233,42 +232,41 @@ def _expand(words: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ..
     return tuple(expand(word, environ) for word in words)
 
 
+def _place_sockets(fds: list[int], report: int) -> int:
+    """Put the sockets at 3, 4, ...; returns where `report` is from then on. Raises OSError.
+
+    The master keeps these numbers free for as many sockets as its first configuration took; one that is loaded later
+    may take more, so what is still needed may be in the way.
+    """
+    end = FIRST_SOCKET + len(fds)
+    if report < end or min(fds) < end:
+        import fcntl
+
+        report, *fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, end) if fd < end else fd for fd in (report, *fds)]
+    for number, fd in enumerate(fds, FIRST_SOCKET):
+        os.dup2(fd, number)
+    return report
+
+
 def _environment(around: Surroundings, task: Task) -> dict[str, str]:
-    """The worker's environment; LISTEN_PID still is the wrong one."""
-    process, identity, sockets = task.process, task.identity, task.sockets
-    environ = dict(around.environ)
+    """What the program is to find; before the fork with the wrong pid in OWN_PID."""
     if task.foreground:  # as it is
-        return environ
-    for name in (*MASTERS_OWN, *process.unset):
-        environ.pop(name, None)
-    who = process.credentials
-    if who is not None and who.name:
-        environ["USER"] = environ["LOGNAME"] = who.name
-    if who is not None and who.home:
-        environ["HOME"] = who.home
-    if process.env_from or process.env_files:
-        from entrypoint.config.envfiles import read_env_file, read_secret
-
-        for path in process.env_from:
-            environ.update(read_env_file(path))
-        for name, path in process.env_files:
-            environ[name] = read_secret(path)
-    environ["ENTRYPOINT_POOL"] = identity.pool
-    environ["ENTRYPOINT_SLOT"] = str(identity.slot)
-    environ["ENTRYPOINT_WORKER"] = f"{identity.pool}/{identity.slot}"
-    environ["ENTRYPOINT_GENERATION"] = str(identity.generation)
-    if sockets:
-        environ["LISTEN_FDS"] = str(len(sockets))
-        environ["LISTEN_PID"] = str(os.getpid())
-        environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in sockets)
-    if any("$" in value for _, value in process.env):
-        from entrypoint.config.expand import expand
-
-        for name, value in process.env:
-            environ[name] = expand(value, environ)
-    else:
-        environ.update(process.env)
-    return environ
+        return dict(around.environ)
+    if task.bare:
+        return {**around.environ, **dict(task.process.env)}
+    extra = {}
+    if task.sockets:
+        extra["LISTEN_FDS"] = str(len(task.sockets))
+        extra["LISTEN_PID"] = str(os.getpid())
+        extra["LISTEN_FDNAMES"] = ":".join(name for name, _ in task.sockets)
+    if task.notify:
+        extra["NOTIFY_SOCKET"] = task.notify
+    if task.heartbeat:
+        extra["WATCHDOG_USEC"] = str(int(task.heartbeat * 1e6))
+        extra["WATCHDOG_PID"] = str(os.getpid())
+    if task.main_pid:
+        extra["MAINPID"] = str(task.main_pid)
+    return worker_environment(around.environ, task.process, task.identity, extra)
 
 
 def _execute(argv: tuple[str, ...], environ: dict[str, str], display: str) -> NoReturn:

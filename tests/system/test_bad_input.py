@@ -57,7 +57,7 @@ def refused(master: Master, code: int, lines: int = 1) -> list[str]:
         (f"pools: {{web: {{{WORKER}, env: {{A: '${{NOT_SET_ANYWHERE}}'}}}}}}", "NOT_SET_ANYWHERE"),
         (f"pools: {{web: {{{WORKER}, stop: {{timeout: soon}}}}}}", "timeout"),
         (f"pools: {{web: {{{WORKER}, stop: {{signal: NONSENSE}}}}}}", "signal"),
-        (f"pools: {{web: {{{WORKER}, heartbeat: {{timeout: 30s}}}}}}", "not supported yet"),
+        (f"pools: {{web: {{{WORKER}, recycle: {{max_lifetime: 1h}}}}}}", "not supported yet"),
         (f"pools: {{web: {{{WORKER}}}}}\nsockets: {{a: {{bind: 'nonsense'}}}}", "bind"),
         (f"pools: {{web: {{{WORKER}}}}}\nsockets: {{a: {{bind: ':99999'}}}}", "bind"),
     ],

@@ -74,7 +74,8 @@ def test_the_surroundings_of_a_worker(start: Start, show: str) -> None:
         "ENTRYPOINT_WORKER": "web/0",
         "ENTRYPOINT_GENERATION": "1",
     }
-    for foreign in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"):
+    assert env["NOTIFY_SOCKET"].startswith("@entrypoint/")
+    for foreign in ("LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"):
         assert foreign not in env
     assert worker["fds"].pop("0") == "/dev/null"
     assert {fd for fd in worker["fds"] if not worker["fds"][fd].startswith("/proc/")} == {"1", "2"}

@@ -11,12 +11,15 @@ import jsonschema
 import pytest
 import yaml
 
-from entrypoint.config.docs import markdown
+from entrypoint.config.docs import RELOADS, markdown
+from entrypoint.config.fields import POOL, ROOT, SOCKET
 from entrypoint.config.initmode import init_spec, quote
+from entrypoint.config.kinds import Section
 from entrypoint.config.load import ConfigError
 from entrypoint.config.location import find_config
 from entrypoint.config.schema import json_schema
-from entrypoint.config.spec import Pool, Process, Ready, Restart, Spec, Stop
+from entrypoint.config.spec import Control, Pool, Process, Ready, Restart, Spec, Stop
+from tests.unit.config.test_build_pool import WRONG_VALUES
 from tests.unit.config.test_load import POOL_ERRORS
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ GOOD = [
     "pools: {web: {command: [a], workers: {auto: true, per_cpu: 2, memory: 300Mi}}}",
     "pools: {web: {command: [a], env: {A: 1, B: , C: {file: /etc/passwd}}, env_from: [], umask: 022, nice: -5}}",
     "pools: {web: {command: [a], env: , sockets: ~, stop: }}\nsockets:\nlog:\n",
-    "pools: {web: {command: [a], stop: {signal: SIGINT, timeout: 90, quiesce: 1s}, ready: {after: 1m30s}}}",
+    "pools: {web: {command: [a], stop: {signal: SIGINT, timeout: 90, quiesce: 1s}, ready: {after: 30s}}}",
     "pools: {web: {command: [a], stop: {signal: 15, timeout: '${T:-10s}', delay: 0}}}",
     "pools: {web: {command: [a], rlimits: {nofile: 65536, core: unlimited, stack: {soft: 8Mi, hard: unlimited}}}}",
     "pools: {web: {command: [a], restart: {policy: never, backoff: {factor: 1.5}}, critical: false, output: inherit}}",
@@ -39,6 +42,12 @@ GOOD = [
     "pools: {web: {command: [a]}}\ninit: [{name: x, command: [a], timeout: 5m}]",
     "pools: {web: {command: [a]}}\nshutdown: {drain_delay: auto, grace_period: 1h}\nlog: {level: debug}",
     "pools: {web: {command: [a]}}\nobserver: {enabled: false}\ncontrol: {enabled: false}\nreload: {watch: false}",
+    "pools: {web: {command: [a]}}\ncontrol: {socket: /c.sock}\nreload: {watch: true}\nsignals: {HUP: reload, 10: quit}",
+    "pools: {web: {command: [a], ready: {when: notify}, boot_timeout: 0, heartbeat: {timeout: 0, abort_signal: QUIT}}}",
+    "pools: {web: {command: [a], ready: {exec: [a, 1]}, boot_timeout: '${T:-1m}', heartbeat: {timeout: 1.5}}}",
+    "pools: {web: {command: [a], ready: {tcp: 'h:1', period: 0.5}, liveness: {http: 'http://h', timeout: 1}}}",
+    "pools: {web: {command: [a], liveness: ~, lifecycle: {pre_stop: , post_start: [a]}, heartbeat: {timeout: 90s}}}",
+    "pools: {web: {command: [a], rollout: {max_surge: 25%, max_unavailable: 2}, min_ready_workers: '50%'}}",
 ]
 # What only `check` can find: it concerns other keys, the system, or bytes.
 BEYOND_SCHEMA = (
@@ -55,7 +64,7 @@ def test_the_schema_accepts_what_loads(config: Load, text: str) -> None:
     VALIDATOR.validate(yaml.safe_load(text))
 
 
-@pytest.mark.parametrize("line", [line for line, _ in POOL_ERRORS if not line.startswith(BEYOND_SCHEMA)])
+@pytest.mark.parametrize("line", [line for line, _ in POOL_ERRORS + WRONG_VALUES if not line.startswith(BEYOND_SCHEMA)])
 def test_the_schema_refuses_what_does_not(errors: Errors, line: str) -> None:
     text = f"pools:\n  web:\n    {'' if line.startswith('command') else 'command: [a]'}\n    {line}\n"
     assert errors(text)
@@ -65,7 +74,17 @@ def test_the_schema_refuses_what_does_not(errors: Errors, line: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["pools: {}", "{}", "[]", "pools: {Web: {command: [a]}}", "pools: {w: {command: [a]}}\nx: 1", "pools: {w: {}}"],
+    [
+        "pools: {}",
+        "{}",
+        "[]",
+        "pools: {Web: {command: [a]}}",
+        "pools: {w: {}}",
+        *(
+            f"pools: {{w: {{command: [a]}}}}\n{line}"
+            for line in ("x: 1", "control: {enabled: 1}", "signals: {TERM: quit}", "signals: {HUP: reboot}")
+        ),
+    ],
 )
 def test_the_schema_refuses_at_the_top(errors: Errors, text: str) -> None:
     assert errors(text)
@@ -112,6 +131,22 @@ def test_the_schema_gives_defaults_as_json_would() -> None:
             jsonschema.Draft202012Validator(schema).validate(schema["default"])
 
 
+def test_the_defaults_of_signals_are_in_the_schema() -> None:
+    assert json_schema()["properties"]["signals"]["default"]["HUP"] == "restart"
+
+
+def test_the_page_says_what_a_reload_does_about_every_key() -> None:
+    said = [key for _, keys, _ in RELOADS for key in keys]
+    wanted = [*ROOT.fields, *POOL.fields, *SOCKET.fields]
+    wanted.remove("sockets")  # at the top: by their own keys
+    for section, name in ((POOL, "heartbeat"), (ROOT, "log")):  # their keys are not all the same to a reload
+        kind = section.fields[name].kind
+        assert isinstance(kind, Section)
+        wanted.remove(name)
+        wanted += [f"{name}.{key}" for key in kind.fields]
+    assert sorted(said) == sorted(wanted)
+
+
 def test_the_page_is_up_to_date() -> None:
     page = Path(__file__).parents[3] / "docs/CONFIG.md"
     assert page.read_text() == markdown(), "run: python -m entrypoint.config.docs > docs/CONFIG.md"
@@ -125,11 +160,13 @@ def test_init_mode() -> None:
                 "main",
                 process,
                 ready=Ready(after=0.0),
+                boot_timeout=0.0,
                 stop=Stop(timeout=None, quiesce=0.0, delay=0.0),
                 restart=Restart(policy="never"),
                 foreground=True,
             ),
-        )
+        ),
+        control=Control(enabled=False),
     )
     for workers in (None, 1):
         assert init_spec(process.argv, workers, {"KUBERNETES_SERVICE_HOST": "x"}) == expected
@@ -139,6 +176,7 @@ def test_several_workers_without_a_file_are_a_pool() -> None:
     spec = init_spec(("a", "b c"), 3, {"KUBERNETES_SERVICE_HOST": "x"})
     assert spec.pools == (Pool("main", Process(("a", "b c"), "a 'b c'"), workers=3),)
     assert spec.shutdown.drain_delay == 5.0
+    assert spec.control == Control(enabled=True)
     assert init_spec(("a",), 3, {}).shutdown.drain_delay == 0.0
 
 

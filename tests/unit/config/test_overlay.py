@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from entrypoint.config.spec import Command, Probe, Share
+
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Errors, Load
 
+ACTIONS = "shutdown, quit, restart, reload, scale_up, scale_down, forward, ignore"
 TEXT = """
 pools:
   web: {command: [a, b], env: {APP_MODE: dev}, stop: &stop {timeout: 5s}}
@@ -44,6 +47,43 @@ def test_the_environment_overrides_the_file(config: Load) -> None:
     assert spec.shutdown.drain_delay == 7.0
 
 
+def test_how_workers_are_watched_can_be_overridden(config: Load) -> None:
+    spec = config(
+        TEXT,
+        {
+            "ENTRYPOINT_POOLS__WEB__HEARTBEAT__TIMEOUT": "30",
+            "ENTRYPOINT_POOLS__WEB__LIVENESS__EXEC": "[check, 1]",
+            "ENTRYPOINT_POOLS__WEB__LIVENESS__PERIOD": "5s",
+            "ENTRYPOINT_POOLS__WEB__READY__WHEN": "notify",
+            "ENTRYPOINT_POOLS__WEB__BOOT_TIMEOUT": "0",
+            "ENTRYPOINT_POOLS__WEB__ROLLOUT__MAX_SURGE": "25%",
+            "ENTRYPOINT_POOLS__WEB__LIFECYCLE__PRE_STOP": "[leave]",
+            "ENTRYPOINT_CONTROL__ENABLED": "false",
+            "ENTRYPOINT_RELOAD__WATCH": "true",
+            "ENTRYPOINT_SIGNALS__HUP": "reload",
+            "entrypoint_signals__usr1": "quit",
+        },
+        sets=(
+            "pools.my-cache.ready={tcp: 'h:1'}",
+            "pools.my-cache.min_ready_workers=50%",
+            "pools.my-cache.rollout.min_ready=5s",
+            "control.socket=/run/c.sock",
+            "signals.SIGUSR2=ignore",
+        ),
+    ).spec
+    web, cache = spec.pools
+    assert web.heartbeat.timeout == 30.0
+    assert web.liveness == Probe(Command(("check", "1"), "check 1"), period=5.0, display="check 1")
+    assert (web.ready.when, web.boot_timeout) == ("notify", 0.0)
+    assert web.rollout.max_surge == Share(25, percent=True)
+    assert web.lifecycle.pre_stop == Command(("leave",), "leave")
+    assert cache.ready.probe == Probe(tcp="h:1", period=1.0, display="h:1")
+    assert (cache.min_ready_workers, cache.rollout.min_ready) == (Share(50, percent=True), 5.0)
+    assert spec.control == (False, "/run/c.sock")
+    assert spec.reload.watch
+    assert dict(spec.signals) == {1: "reload", 10: "quit", 12: "ignore"}
+
+
 def test_variables_through_the_environment(config: Load) -> None:
     secret = "{weird: [pass # word"
     loaded = config(
@@ -75,6 +115,9 @@ def test_a_secret_file_through_an_overlay(config: Load, tmp_path_factory: pytest
         "ENTRYPOINT_POOLS____WORKERS",
         "ENTRYPOINT_SOCKETS__X__BIND",
         "ENTRYPOINT_POOLS__WEB__COMMAND__²",
+        "ENTRYPOINT_SIGNALS__TERM",
+        "ENTRYPOINT_SIGNALS__HUPP",
+        "ENTRYPOINT_POOLS__WEB__HEARTBEAT__TIME_OUT",
     ],
 )
 def test_a_variable_that_names_nothing(errors: Errors, name: str) -> None:
@@ -86,11 +129,15 @@ def test_a_wrong_value_names_the_variable(errors: Errors) -> None:
         "ENTRYPOINT_POOLS__WEB__WORKERS": "four",
         "ENTRYPOINT_POOLS__WEB__AFTER": "[",
         "ENTRYPOINT_POOLS__WEB__HOOKS": "x",
+        "ENTRYPOINT_POOLS__WEB__READY__AFTER": "90s",
+        "ENTRYPOINT_SIGNALS__HUP": "9",
     }
     assert errors(TEXT, environ) == [
         "ENTRYPOINT_POOLS__WEB__AFTER: not YAML: did not find expected node content while parsing a flow node",
         "ENTRYPOINT_POOLS__WEB__HOOKS: pools.web.hooks: not supported yet",
         "ENTRYPOINT_POOLS__WEB__WORKERS: pools.web.workers: not a count: 'four'",
+        f"ENTRYPOINT_SIGNALS__HUP: signals.HUP: not one of {ACTIONS}: '9'",
+        "ENTRYPOINT_POOLS__WEB__READY__AFTER: pools.web.ready.after: 1m30s must be less than boot_timeout, 1m",
     ]
 
 

@@ -19,13 +19,14 @@ from entrypoint.config import spec
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core.model import KILL, STATES
+from entrypoint.core.rollout import limits
 from entrypoint.core.step import new_master, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from entrypoint.core.model import Worker
+    from entrypoint.core.model import Pool, Worker
 
 MOST_TICKS = 10_000  # at one moment; more is a core that spins
 PASSED_ON = {1, 10, 12, 28}  # signals that programs here survive
@@ -39,7 +40,10 @@ class Process:
         self.serial = order.serial
         self.pool = order.pool
         self.id = f"{order.pool}/{order.slot}"
+        self.program = order.template.process.argv[0]
+        self.generation = order.generation
         self.born = born
+        self.hook = ""  # the lifecycle command beside it
         self.alive = True
         self.dying = False  # its end is to be told
         self.lingering = False  # the main process is gone, others of its group are not
@@ -54,16 +58,27 @@ class Record(NamedTuple):
 
 
 def pool(name: str, workers: int = 1, **settings: Any) -> spec.Pool:
-    """A pool of the configuration; fields of `stop`, `restart`, `ready` are given by their own names."""
+    """A pool of the configuration; fields of `stop`, `restart`, `rollout` and the like are given by their own names."""
     backoff = {k: settings.pop(k) for k in ("initial", "max", "factor", "jitter") if k in settings}
     restart = {k: settings.pop(k) for k in ("policy", "min_uptime", "give_up_after") if k in settings}
     stop = {k: settings.pop(k) for k in ("signal", "timeout", "quiesce", "delay") if k in settings}
+    beat = {k: settings.pop(k) for k in ("abort_signal", "abort_grace") if k in settings}
+    roll = {k: settings.pop(k) for k in ("max_surge", "max_unavailable", "min_ready", "deadline") if k in settings}
+    for key in ("max_surge", "max_unavailable"):
+        if isinstance(roll.get(key), int):
+            roll[key] = spec.Share(roll[key])
     if "ready_after" in settings:
         settings["ready"] = spec.Ready(after=settings.pop("ready_after"))
+    if "when" in settings:
+        settings["ready"] = spec.Ready(when=settings.pop("when"))
+    hooks = {k: spec.Command((k,), k) for k in ("pre_stop", "post_start") if settings.pop(k, False)}
     return spec.Pool(
         name,
-        PROGRAM,
+        spec.Process((settings.pop("program", "program"),), "program"),
         workers,
+        heartbeat=spec.Heartbeat(settings.pop("heartbeat", 0.0), **beat),
+        rollout=spec.Rollout(**roll),
+        lifecycle=spec.Lifecycle(**hooks),
         stop=spec.Stop(**stop),
         restart=spec.Restart(backoff=spec.Backoff(**backoff), **restart),
         **settings,
@@ -85,6 +100,7 @@ class Machine:
         sockets: Iterable[spec.Socket] = (),
         drain_delay: float = 0.0,
         signals: Iterable[tuple[int, str]] = (),
+        helpers: tuple[tuple[str, spec.Process], ...] = (),
         **counts: int,
     ) -> None:
         every = (*pools, *(pool(name, workers) for name, workers in counts.items()))
@@ -92,6 +108,7 @@ class Machine:
             every, tuple(init), tuple(sockets), spec.Shutdown(drain_delay=drain_delay), signals=tuple(signals)
         )
         self.m = new_master(self.spec)
+        self.helpers = helpers
         self.zero = self.clock = 1000.0
         self.records: list[Record] = []
         self.processes: dict[int, Process] = {}  # main processes and groups that are there
@@ -109,16 +126,21 @@ class Machine:
         self.on_stop = ev.Outcome(code=0)  # how the others end when told to
         self.queues: dict[str, deque[int]] = {}  # answers to CheckQueue; then 0
         self.mute = False  # queues cannot be counted: there is no answer
+        self.hooks: dict[str, str | None] = {}  # how lifecycle commands end, by name; None: not by themselves
+        self.quick: set[str] = set()  # programs that say READY=1 as soon as they run
         self.leftovers: set[str] = set()  # descendants without a parent: "polite", "stubborn", "unkillable"
         self.chance = 0.5
         self._facts: deque[Callable[[], None]] = deque()
         self._depth = 0
+        self._most: dict[str, int] = {}  # processes of a pool after the latest spawn
 
     # -- what happens ----------------------------------------------------------------------------------------
 
     def start(self) -> Machine:
         """The master is able to spawn."""
         self.tell(ev.Started())
+        for name, process in self.helpers:
+            self.tell(ev.HelperWanted(name, process))
         self.run_due()
         return self
 
@@ -166,6 +188,39 @@ class Machine:
         """A worker's main process exits by itself."""
         self.crash(who, code=code)
 
+    def say(self, who: str, **words: Any) -> None:
+        """A worker says something about itself: `k.say("web/0", ready=True)`."""
+        self.tell(ev.Notified(self.process(who).serial, **words))
+        self.run_due()
+
+    def beat(self, *names: str) -> None:
+        """Those workers, or all, give a sign of life."""
+        for process in list(self.processes.values()):
+            if process.alive and (not names or self._is(process, names)):
+                self.tell(ev.Notified(process.serial, beat=True))
+
+    def end_hook(self, who: str, error: str = "") -> None:
+        """A worker's lifecycle command ends."""
+        process = self.process(who)
+        hook, process.hook = process.hook, ""
+        assert hook, f"no command runs beside {who}"
+        self.tell(ev.HookEnded(process.serial, hook, error))
+        self.run_due()
+
+    def reload(self, *pools: spec.Pool, roll_all: bool = False, **changes: Any) -> None:
+        """The configuration is read again, with these pools in place of those of the same name."""
+        new = {p.name: p for p in (*self.spec.pools, *pools)}
+        self.spec = self.spec._replace(pools=tuple(new.values()), **changes)
+        self.tell(ev.SpecChanged(self.spec, roll_all))
+        self.run_due()
+
+    def ask(self, what: str, pool: str = "", number: int | None = None, slot: int | None = None) -> str:
+        """Somebody asks for something; returns the error."""
+        self.tell(ev.Asked(1, what, pool, number, slot))
+        answers = [r.order for r in self.records if isinstance(r.order, act.Answer)]
+        self.run_due()
+        return answers[-1].error
+
     def clean_up(self, who: str) -> None:
         """What was left of a worker's process group ends by itself."""
         self._group_ends(self.process(who, lingering=True))
@@ -182,6 +237,11 @@ class Machine:
     def alive(self) -> list[str]:
         """The workers that have a main process."""
         return sorted(p.id for p in self.processes.values() if p.alive)
+
+    @property
+    def programs(self) -> list[str]:
+        """What the living workers run."""
+        return sorted(p.program for p in self.processes.values() if p.alive)
 
     def states(self, name: str) -> list[str]:
         """The states of a pool's workers, by slot."""
@@ -257,13 +317,15 @@ class Machine:
         """The core's books agree with each other and with the kernel."""
         m = self.m
         in_pools: dict[int, Worker] = {}
-        for p in [*m.init, *m.pools.values()]:
+        for p in [*m.init, *m.pools.values(), *m.helpers.values()]:
             in_pools.update(p.workers)
             workers = list(p.workers.values())
             assert p.counts == {s: sum(w.state == s for w in workers) for s in STATES}
             assert p.leaving == sum(bool(w.reason) for w in workers)
             staying = sum(w.outcome is None and not w.reason for w in workers)
-            assert staying <= p.desired or p.status != "active", f"too many workers of {p.name}"
+            if p.rollout is None and m.phase in ("starting", "running"):
+                assert staying <= p.size or p.status != "active", f"too many workers of {p.name}"
+            self._check_rollout(p)
             slots = [w.slot for w in workers]
             assert len(slots) == len(set(slots)), f"slots of {p.name} are shared: {slots}"
             assert sorted(slots + p.free) == list(range(p.slots)), "a slot is lost"
@@ -276,6 +338,18 @@ class Machine:
             assert len(ids) == len(set(ids)), f"two processes in one slot: {ids}"
         if self.exit is None:
             assert m.next_deadline() > self.clock
+
+    def _check_rollout(self, p: Pool) -> None:
+        r = p.rollout
+        if r is None:
+            return
+        staying = [w for w in p.workers.values() if not w.reason]
+        assert list(r.old.values()) == [w for w in staying if w.generation != r.generation]
+        assert sorted(r.fresh) == sorted(w.serial for w in staying if w.generation == r.generation)
+        fresh_ready = [w for w in r.fresh.values() if w.state == "ready"]
+        assert r.ready == len(fresh_ready)
+        assert r.available == sum(w.available for w in fresh_ready)
+        assert not any(w.available and w not in fresh_ready for w in p.workers.values())
 
     # -- the kernel ------------------------------------------------------------------------------------------
 
@@ -311,6 +385,8 @@ class Machine:
                 if not self.mute:
                     answers = self.queues.get(who)
                     self.tell(ev.QueueChecked(order.serial, answers.popleft() if answers else 0))
+            case act.RunHook() | act.KillHook():
+                self._hook(order, about)
             case act.Sweep():
                 self._swept(order.signum)
             case act.Exit():
@@ -322,6 +398,7 @@ class Machine:
             self.tell(ev.SpawnRefused(order.serial, self.refuse))
             return
         process = self.processes[order.serial] = Process(order, self.clock)
+        self._check_surge(order.pool)
         self.tell(ev.Spawned(order.serial))
         if not self._is(process, self.slow_exec):
             self._later(lambda: self._exec(process))
@@ -335,9 +412,37 @@ class Machine:
             self._end(process, ev.Outcome(code=code), error=f"cannot execute {process.pool}")
             return
         self.tell(ev.Executed(process.serial))
-        outcome = self._get(process, self.doomed)
+        if process.program in self.quick and not process.dying:
+            self.tell(ev.Notified(process.serial, ready=True))
+        outcome = self._get(process, self.doomed) or self.doomed.get(process.program)
         if outcome is not None and not process.dying:
             self._die(process, outcome)
+
+    def _check_surge(self, name: str) -> None:
+        """A rollout never makes more processes than size and surge, unless there were as many before."""
+        p = self.m.pools.get(name)
+        count = sum(process.pool == name for process in self.processes.values())
+        if p is not None and p.rollout is not None and count > self._most.get(name, 0):
+            assert count <= p.size + limits(p)[0], f"{count} processes of {name}"
+        self._most[name] = count
+
+    def _hook(self, order: act.RunHook | act.KillHook, about: Process | None) -> None:
+        if isinstance(order, act.KillHook):
+            if about is not None:
+                about.hook = ""
+            return
+        assert about is not None
+        assert about.alive
+        assert not about.hook, f"two commands beside {about.id}"
+        about.hook = order.hook
+        ending = self.hooks.get(order.hook, "")
+        if ending is not None:
+            self._later(lambda: self._hook_ends(about, order.hook, ending))
+
+    def _hook_ends(self, process: Process, hook: str, error: str) -> None:
+        if process.hook == hook and process.alive:
+            process.hook = ""
+            self.tell(ev.HookEnded(process.serial, hook, error))
 
     def _signalled(self, process: Process, signum: int) -> None:
         if signum == KILL:
@@ -390,12 +495,22 @@ def _short(record: Record) -> str:
         case act.Select():
             return f"{'select' if order.chosen else 'unselect'} {record.id}"
         case act.CloseSockets():
-            return f"close {' '.join(order.sockets)}"
+            return f"{'forget' if order.forget else 'close'} {' '.join(s.name for s in order.sockets)}"
         case act.Sweep():
             return f"sweep {order.signum}"
         case act.Exit():
             return f"exit {order.code}"
-    names = {act.Spawn: "spawn", act.KillTree: "kill", act.CheckQueue: "check"}
+        case act.Inspect():
+            return f"inspect {record.id} {order.kind}"
+        case act.RunHook():
+            return f"run {record.id} {order.hook}"
+        case act.Reload():
+            return "reload all" if order.roll_all else "reload"
+        case act.RolloutEnded():
+            return f"rollout {order.pool} {order.generation} {order.result}"
+        case act.Answer():
+            return f"answer {order.error}".strip()
+    names = {act.Spawn: "spawn", act.KillTree: "kill", act.CheckQueue: "check", act.KillHook: "kill hook of"}
     return f"{names[type(order)]} {record.id}"
 
 

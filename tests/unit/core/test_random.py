@@ -16,6 +16,7 @@ from entrypoint.core.step import INIT_STOP_TIMEOUT, step
 from tests.unit.core.harness import Machine, init, pool
 
 TERM = 15
+HELPERS = (("monitor", spec.Process(("monitor",), "monitor")),)
 NAMES = ("a", "b", "c")
 NOBODY = 10**6  # a serial number that no worker has
 UNKNOWN: list[ev.Event] = [
@@ -27,9 +28,35 @@ UNKNOWN: list[ev.Event] = [
     ev.GroupGone(NOBODY),
     ev.QueueChecked(NOBODY, 3),
     ev.Resized("nobody", 3),
+    ev.Notified(NOBODY, ready=True, beat=True, hung=True, stopping=True, extend=9.0, status="x"),
+    ev.Proved(NOBODY),
+    ev.Hidden(NOBODY, "no"),
+    ev.NotLive(NOBODY, "no"),
+    ev.HookEnded(NOBODY, "pre_stop", "no"),
 ]
 OUTCOMES = [ev.Outcome(code=0), ev.Outcome(code=3), ev.Outcome(signal=9)]
 WHO = st.sampled_from([*NAMES, *(f"{n}/{slot}" for n in NAMES for slot in (0, 1)), "init:first", ""])
+
+
+MORE = st.one_of(
+    st.fixed_dictionaries({"ready_after": st.sampled_from([0.0, 2.0])}),
+    st.fixed_dictionaries(
+        {
+            "when": st.sampled_from(["notify", "notify", "accepting"]),
+            "boot_timeout": st.sampled_from([0.0, 4.0]),
+            "heartbeat": st.sampled_from([0.0, 3.0]),
+            "abort_grace": st.sampled_from([0.5, 2.0]),
+            "liveness": st.sampled_from([None, spec.Probe(tcp="127.0.0.1:1")]),
+            "pre_stop": st.booleans(),
+            "post_start": st.booleans(),
+            "max_surge": st.integers(0, 2),
+            "max_unavailable": st.integers(0, 2),
+            "min_ready": st.sampled_from([0.0, 1.0]),
+            "deadline": st.sampled_from([0.0, 20.0]),
+            "program": st.sampled_from(["v1", "v2", "bad", "slow"]),
+        }
+    ),
+)
 
 
 @st.composite
@@ -46,10 +73,10 @@ def pools(draw: st.DrawFn) -> tuple[spec.Pool, ...]:
                 delay=draw(st.sampled_from([None, None, 0.0, 4.0])),
                 min_uptime=draw(st.sampled_from([0.5, 2.0])),
                 give_up_after=draw(st.sampled_from([0, 1, 4])),
-                ready_after=draw(st.sampled_from([0.0, 2.0])),
                 critical=draw(st.booleans()),
                 sockets=draw(st.sampled_from([(), ("own",), ("shared",), ("own", "shared")])),
                 after=tuple(draw(st.lists(st.sampled_from(before), unique=True))) if before else (),
+                **draw(MORE),
             )
         )
     return tuple(draw(st.permutations(made)))
@@ -68,7 +95,9 @@ class Stories(RuleBasedStateMachine):
     def begin(self, pools: tuple[spec.Pool, ...], drain_delay: float, inits: int, *, started: bool) -> None:
         sockets = [spec.Socket("own", "tcp", reuse_port=True), spec.Socket("shared", "tcp")]
         commands = [init(name, timeout=6.0) for name in ("first", "second")[:inits]]
-        self.k = Machine(*pools, init=commands, sockets=sockets, drain_delay=drain_delay)
+        self.k = Machine(*pools, init=commands, sockets=sockets, drain_delay=drain_delay, helpers=HELPERS)
+        self.k.quick = {"v1", "v2"}
+        self.k.doomed["bad"] = ev.Outcome(code=1)
         self.k.start()
         if started:
             for _ in range(inits):
@@ -114,6 +143,76 @@ class Stories(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), workers=st.integers(1, 4))
     def other_limits(self, name: str, workers: int) -> None:
         self.k.tell(ev.Resized(name, workers))
+        self.k.run_due()
+
+    @precondition(lambda self: alive(self) and self.k.alive)
+    @rule(
+        which=st.integers(0, 8),
+        words=st.fixed_dictionaries(
+            {}, optional={w: st.just(value=True) for w in ("ready", "beat", "hung", "stopping")}
+        ),
+    )
+    def a_worker_speaks(self, which: int, words: dict[str, bool]) -> None:
+        self.k.say(self.k.alive[which % len(self.k.alive)], **words)
+
+    @precondition(lambda self: alive(self) and self.k.alive)
+    @rule(which=st.integers(0, 8), what=st.sampled_from([ev.Proved, ev.Hidden, ev.NotLive]))
+    def a_worker_is_seen(self, which: int, what: type[ev.Event]) -> None:
+        serial = self.k.process(self.k.alive[which % len(self.k.alive)]).serial
+        facts = {
+            ev.Proved: ev.Proved(serial),
+            ev.Hidden: ev.Hidden(serial, "why"),
+            ev.NotLive: ev.NotLive(serial, "why"),
+        }
+        self.k.tell(facts[what])
+        self.k.run_due()
+
+    @precondition(lambda self: alive(self) and any(p.hook for p in self.k.processes.values() if p.alive))
+    @rule(error=st.sampled_from(["", "", "exit code 1"]))
+    def a_hook_ends(self, error: str) -> None:
+        self.k.end_hook(next(p.id for p in self.k.processes.values() if p.hook and p.alive), error)
+
+    @precondition(alive)
+    @rule()
+    def everybody_beats(self) -> None:
+        self.k.beat()
+
+    @precondition(alive)
+    @rule(name=st.sampled_from(NAMES), what=st.sampled_from(["scale", "restart", "start", "stop", "signal"]),
+          number=st.sampled_from([None, 0, 1, 3, 10, TERM]))  # fmt: skip
+    def somebody_asks(self, name: str, what: str, number: int | None) -> None:
+        if what == "signal" and number not in (10, TERM):
+            return
+        if what == "scale" and number not in (None, 0, 1, 3):
+            return
+        self.k.ask(what, name, number)
+
+    @precondition(alive)
+    @rule(which=st.integers(0, 2), program=st.sampled_from(["v1", "v2", "bad", "slow"]), workers=st.integers(1, 3),
+          roll_all=st.booleans())  # fmt: skip
+    def the_configuration_changes(self, which: int, program: str, workers: int, *, roll_all: bool) -> None:
+        pools = self.k.spec.pools
+        old = pools[which % len(pools)]
+        self.k.reload(old._replace(process=spec.Process((program,), program), workers=workers), roll_all=roll_all)
+
+    @precondition(lambda self: alive(self) and self.k.spec.pools)
+    @rule(which=st.integers(0, 2))
+    def a_pool_goes_and_comes_back(self, which: int) -> None:
+        pools = self.k.spec.pools
+        chosen = pools[which % len(pools)]
+        rest = tuple(
+            p._replace(after=tuple(a for a in p.after if a != chosen.name)) for p in pools if p.name != chosen.name
+        )
+        self.k.spec = self.k.spec._replace(pools=())
+        self.k.reload(*(rest or (chosen,)))
+        if len(self.k.spec.pools) < len(pools) and which:
+            self.k.reload(chosen._replace(after=()))
+
+    @precondition(alive)
+    @rule(seconds=st.sampled_from([3.0, 20.0]))
+    def the_master_is_stopped_for_a_while(self, seconds: float) -> None:
+        self.k.clock += seconds
+        self.k.tell(ev.Stalled(seconds))
         self.k.run_due()
 
     # -- misbehaviour ----------------------------------------------------------------------------------------

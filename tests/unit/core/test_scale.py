@@ -84,7 +84,7 @@ def test_a_pool_that_always_fails_beside_one_that_serves_leaves_nothing_behind()
         if "web/1" in k.alive:
             k.crash("web/1")
         k.advance(0.6)
-    assert len(k.m.deadlines) < 50
+    assert len(k.m.deadlines) < 200  # of the lives of the last minute, whose boots would be over by then
 
 
 @pytest.mark.parametrize("signum", [TERM, INT])

@@ -1,0 +1,70 @@
+"""What a worker says about itself, and what is done about one that falls silent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from entrypoint.core import ending
+from entrypoint.core.actions import Signal
+from entrypoint.core.model import KILLING, NEVER
+
+if TYPE_CHECKING:
+    from entrypoint.core.events import Notified, NotLive
+    from entrypoint.core.model import Master, Worker
+
+
+def note(w: Worker, event: Notified) -> None:
+    """Keep what is only shown."""
+    if event.status is not None:
+        w.status = event.status
+
+
+def heard_ready(m: Master, w: Worker, now: float, event: Notified) -> None:
+    """A beat only moves a number: its deadline is looked at again when it is due."""
+    if event.beat:
+        w.beat_at = now
+    note(w, event)
+    if event.hung:
+        abort(m, w, now, "heartbeat_timeout", 0.0)
+    elif event.stopping:
+        ending.leaves_by_itself(m, w, now)
+
+
+def heard_late(_m: Master, w: Worker, _now: float, event: Notified) -> None:
+    """Nothing that it says keeps it alive."""
+    note(w, event)
+
+
+def ready_due(m: Master, w: Worker, now: float, _: None) -> None:
+    """Its heartbeat is overdue, unless it, or the master, has a reason."""
+    if not w.beats:
+        if w.signalled:  # it said that it was on its way out
+            ending.overdue(m, w, now)
+        return
+    timeout = w.template.heartbeat
+    limit = max(w.beat_at, m.amnesty_at) + timeout
+    if now < limit:
+        m.arm(w, limit)
+    else:
+        abort(m, w, now, "heartbeat_timeout", timeout)
+
+
+def not_live(m: Master, w: Worker, now: float, event: NotLive) -> None:
+    """Its liveness probe gives it up: it is stopped like any other, and replaced."""
+    m.report("error", "worker_not_live", w, error=event.error)
+    ending.fault(m, w, now, "liveness", event.error)
+
+
+def abort(m: Master, w: Worker, now: float, cause: str, timeout: float) -> None:
+    """It hangs: the abort signal, so that it can say where, and all of its grace before SIGKILL."""
+    heartbeat = w.pool.spec.heartbeat
+    m.report("error", "worker_hung", w, reason=cause, timeout=timeout, signal=heartbeat.abort_signal)
+    w.pool.last_error = f"{w.pool.name}/{w.slot} hung: {cause}"
+    w.cause = cause
+    w.beats = False
+    ending.unchoose(m, w)
+    ending.end_hook(m, w)
+    m.enter(w, KILLING)
+    w.stop_deadline = NEVER
+    m.order(Signal(w.serial, heartbeat.abort_signal))
+    m.arm(w, now + heartbeat.abort_grace)

@@ -1,0 +1,161 @@
+"""From a free slot to a worker that is able to work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from entrypoint.core import ending, health, pool
+from entrypoint.core.actions import Inspect, RunHook, Select, Signal, Spawn
+from entrypoint.core.model import BACKOFF, NEVER, READY, STARTING
+
+if TYPE_CHECKING:
+    from entrypoint.core.events import Executed, Hidden, HookEnded, Notified, Proved, Spawned, SpawnRefused
+    from entrypoint.core.model import Master, Worker
+
+
+def spawn(m: Master, w: Worker, now: float, _: None) -> None:
+    """Its backoff is over."""
+    if now < m.held_until:  # the kernel refused a spawn a moment ago; ask again only then
+        m.arm(w, m.held_until)
+        return
+    m.enter(w, STARTING)
+    m.order(Spawn(w.serial, w.pool.name, w.slot, w.generation, w.template))
+
+
+def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:
+    """It has a process, and so much time to get ready."""
+    w.born = now
+    w.pool.live += 1
+    m.refusals = 0
+    timeout = w.pool.spec.boot_timeout
+    w.boot_deadline = now + timeout if timeout else NEVER
+    m.arm(w, w.boot_deadline)
+    if w.pool.spec.ready.when == "alive" and w.pool.spec.restart.min_uptime > 0:
+        pool.watch_uptime(m, w, now)
+    for signum in m.held_signals:
+        m.order(Signal(w.serial, signum))
+    m.held_signals.clear()
+    m.report("info", "worker_started", w)
+
+
+def refused(m: Master, w: Worker, now: float, event: SpawnRefused) -> None:
+    """The kernel made no process: no failed boot, but all spawns wait."""
+    m.refusals += 1
+    backoff = w.pool.spec.restart.backoff
+    delay = min(backoff.max, backoff.initial * backoff.factor ** min(m.refusals - 1, 64))
+    m.held_until = now + delay
+    m.enter(w, BACKOFF)
+    m.arm(w, m.held_until)
+    w.pool.last_error = event.error
+    m.report("error", "spawn_refused", w, error=event.error, retry_in=round(delay, 3))
+
+
+def executed(m: Master, w: Worker, now: float, _: Executed) -> None:
+    """Its program runs; now it has to show that it can work."""
+    spec = w.pool.spec
+    w.executed = w.pool.executed = True
+    if spec.lifecycle.post_start is not None:
+        w.hook = "post_start"
+        m.order(RunHook(w.serial, "post_start", spec.lifecycle.post_start))
+    if spec.ready.when == "alive":
+        choose(m, w)
+        w.ready_at = w.born + spec.ready.after
+        starting_due(m, w, now, None)
+        return
+    if spec.ready.when in ("accepting", "probe"):
+        m.order(Inspect(w.serial, "ready", spec.ready.probe))
+    try_ready(m, w, now)
+
+
+def executed_late(_m: Master, w: Worker, _now: float, _: Executed) -> None:
+    """Its program runs, but it was asked to go already."""
+    w.executed = w.pool.executed = True
+
+
+def proved(m: Master, w: Worker, now: float, _: Proved) -> None:
+    """Seen from outside, it is able to work."""
+    w.proven = True
+    try_ready(m, w, now)
+
+
+def hidden(m: Master, w: Worker, now: float, event: Hidden) -> None:
+    """It cannot be seen from outside: being alive for a while has to do."""
+    after = w.pool.spec.ready.after
+    m.report("warning", "worker_not_visible", w, error=event.error, ready_after=after)
+    w.ready_at = w.born + after
+    starting_due(m, w, now, None)
+
+
+def heard_starting(m: Master, w: Worker, now: float, event: Notified) -> None:
+    """It speaks before it is ready."""
+    health.note(w, event)
+    if event.extend:
+        w.boot_deadline = min(max(w.boot_deadline, now + event.extend), m.ends_by)
+    if event.ready and w.pool.spec.ready.when == "notify":
+        w.proven = True
+        try_ready(m, w, now)
+    if w.state == STARTING:
+        wait(m, w)
+    elif w.state == READY and (event.hung or event.stopping):
+        health.heard_ready(m, w, now, event._replace(ready=False))
+
+
+def started_hook_ended(m: Master, w: Worker, now: float, event: HookEnded) -> None:
+    """Its post_start command is done, or has failed, and the boot with it."""
+    if event.hook != w.hook:
+        return
+    w.hook = ""
+    if event.error:
+        m.report("error", "hook_failed", w, hook=event.hook, error=event.error)
+        ending.fault(m, w, now, "error", event.error)
+    else:
+        try_ready(m, w, now)
+
+
+def starting_due(m: Master, w: Worker, now: float, _: None) -> None:
+    """It has been alive for long enough, or has not got ready in time."""
+    if now >= w.ready_at:
+        w.proven = True
+        try_ready(m, w, now)
+    timeout = w.pool.spec.boot_timeout
+    if w.state != STARTING:
+        return
+    if now < max(w.boot_deadline, m.amnesty_at + timeout):
+        w.boot_deadline = max(w.boot_deadline, m.amnesty_at + timeout)
+        wait(m, w)
+    elif w.pool.is_init:
+        m.report("error", "init_timeout", w, timeout=timeout)
+        w.cause = "boot_timeout"
+        ending.drain(m, w, now, "boot_timeout")
+    else:
+        health.abort(m, w, now, "boot_timeout", timeout)
+
+
+def wait(m: Master, w: Worker) -> None:
+    """Look again when being alive is proof enough, or the boot is over."""
+    m.arm(w, w.boot_deadline if w.proven else min(w.ready_at, w.boot_deadline))
+
+
+def try_ready(m: Master, w: Worker, now: float) -> None:
+    """It is ready once its program runs, has proved able to work, and no post_start command is busy."""
+    if not (w.proven and w.executed) or w.hook or w.state != STARTING:
+        return
+    spec, template = w.pool.spec, w.template
+    m.enter(w, READY)
+    w.ready_since = now
+    m.arm(w, NEVER)
+    choose(m, w)
+    if template.heartbeat:
+        w.beats, w.beat_at = True, now
+        m.arm(w, now + template.heartbeat)
+    if spec.liveness is not None:
+        m.order(Inspect(w.serial, "live", spec.liveness))
+    m.report("info", "worker_ready", w, duration=round(now - w.born, 3))
+    pool.one_is_ready(m, w, now)
+
+
+def choose(m: Master, w: Worker) -> None:
+    """Let the kernel choose its own sockets for new connections, if it has any."""
+    if not w.chosen and any(s.reuse_port for s in w.template.sockets):
+        w.chosen = True
+        m.order(Select(w.serial, chosen=True))

@@ -1,0 +1,307 @@
+"""The master's children: workers, their lifecycle commands, orphans. From the spawn to the last of a process group."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from entrypoint.config.environment import Identity
+from entrypoint.core import events as ev
+from entrypoint.master import kernel, processes, spawn
+from entrypoint.master.notify import Channel
+
+if TYPE_CHECKING:
+    from entrypoint.core import actions as act
+    from entrypoint.core.model import Template
+    from entrypoint.master.loop import Loop
+
+REAP_BATCH = 200  # children collected before signals and deadlines get a look
+LAST_WORDS = 16  # batches of messages that are read of a worker that has ended
+
+
+class Running:
+    """A worker's process."""
+
+    __slots__ = ("alive", "channel", "error", "hook", "order", "pid", "refused", "status", "uid", "warned")
+
+    def __init__(self, order: act.Spawn, pid: int, status: int, channel: Channel | None, uid: int) -> None:
+        self.order = order
+        self.pid = pid
+        self.status = status  # the pipe that tells whether its program was executed; -1 once it has
+        self.channel = channel  # what it says about itself
+        self.uid = uid
+        self.error = ""  # why its program never ran
+        self.alive = True  # not reaped: the pid is its own
+        self.hook: Hook | None = None  # the lifecycle command that runs beside it
+        self.refused = False  # somebody else spoke in its name; told once
+        self.warned = False  # it named another main process; told once
+
+    @property
+    def serial(self) -> int:
+        """Its life's number."""
+        return self.order.serial
+
+    @property
+    def slot(self) -> int:
+        """Its place in the pool."""
+        return self.order.slot
+
+    @property
+    def template(self) -> Template:
+        """What it was born with."""
+        return self.order.template
+
+    @property
+    def identity(self) -> Identity:
+        """What it is told about itself."""
+        return Identity(self.order.pool, self.order.slot, self.order.generation)
+
+
+class Hook:
+    """A lifecycle command's process."""
+
+    __slots__ = ("name", "pid", "status", "worker")
+
+    def __init__(self, name: str, worker: Running | None, child: spawn.Child) -> None:
+        self.name = name
+        self.worker = worker  # None: nobody wants to know how it ends
+        self.pid = child.pid
+        self.status = child.status
+
+
+class Children:
+    """Every child that the master has, by what it is."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.orphans = 0  # reaped so far
+        self.rejected = 0  # messages of strangers
+        self.changed = True  # some may have ended
+        self.executing = 0  # workers between fork and exec
+        self.readers: set[int] = set()  # children of ours that read a configuration
+        self.by_serial: dict[int, Running] = {}
+        self._by_pid: dict[int, Running] = {}
+        self._hooks: dict[int, Hook] = {}  # by pid
+        self._groups: dict[int, Running] = {}  # groups that outlived their leader, by its pid
+        self._token = os.urandom(8).hex()
+
+    # -- spawning --------------------------------------------------------------------------------------------
+
+    def spawn(self, order: act.Spawn, helper_fd: int = -1) -> None:
+        """Start a worker, or with a descriptor a process of the master's own, which gets it as 3."""
+        loop, template = self.loop, order.template
+        who = template.process.credentials
+        channel = None
+        try:
+            if helper_fd < 0 and not template.foreground and not order.pool.startswith("init:"):
+                channel = Channel(self._token, order.serial)
+            task = spawn.Task(
+                template.process,
+                Identity(order.pool, order.slot, order.generation),
+                self._sockets(order) if helper_fd < 0 else [("", helper_fd)],
+                template.foreground,
+                channel.address if channel is not None else "",
+                template.heartbeat,
+                bare=helper_fd >= 0,
+            )
+            child = spawn.spawn(loop.around, task)
+        except (OSError, ValueError) as error:
+            if channel is not None:
+                channel.close()
+            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            loop.tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
+            return
+        os.set_blocking(child.status, False)
+        running = Running(order, child.pid, child.status, channel, who.uid if who is not None else loop.uid)
+        self.by_serial[order.serial] = self._by_pid[child.pid] = running
+        self.executing += 1
+        loop.tell(ev.Spawned(order.serial))
+        loop.watch(child.status, lambda: self._read_status(running))
+        if channel is not None:
+            loop.watch(channel.fd, lambda: self._listen(running))
+
+    def _sockets(self, order: act.Spawn) -> list[tuple[str, int]]:
+        sockets = self.loop.sockets
+        return sockets.of_worker(order.template.sockets, order.slot) if sockets and order.template.sockets else []
+
+    def _read_status(self, running: Running) -> None:
+        """Learn what came of the exec: end of file when the program runs, else why it does not."""
+        if running.status < 0:
+            return
+        try:
+            message = os.read(running.status, 4096)
+        except BlockingIOError:  # not known yet
+            return
+        self.loop.unwatch(running.status)
+        os.close(running.status)
+        running.status = -1
+        self.executing -= 1
+        if message:
+            running.error = message.decode("utf-8", "replace")  # told with the exit that follows
+        else:
+            self.loop.tell(ev.Executed(running.serial))
+
+    # -- what workers say ------------------------------------------------------------------------------------
+
+    def _listen(self, running: Running) -> bool:
+        """Tell the core what the worker says about itself; whether there may be more."""
+        channel = running.channel
+        if channel is None:
+            return False
+        messages, refused, more = channel.read(running.pid, running.uid)
+        for said in messages:
+            self.loop.tell(
+                ev.Notified(running.serial, said.ready, said.beat, said.hung, said.stopping, said.extend, said.status)
+            )
+            if said.mainpid and not running.warned:
+                running.warned = True
+                self.loop.log_worker("warning", "main_pid_ignored", running, reason="a worker cannot name another")
+        if refused:
+            self.rejected += refused
+            if not running.refused:
+                running.refused = True
+                error = "cannot accept a message: not from the worker or a descendant of it, or too long"
+                self.loop.log_worker("warning", "message_refused", running, error=error)
+        return more
+
+    def _hang_up(self, running: Running) -> None:
+        """Read the last words of a worker that has ended."""
+        channel = running.channel
+        if channel is None:
+            return
+        for _ in range(LAST_WORDS):
+            if not self._listen(running):
+                break
+        running.channel = None
+        self.loop.unwatch(channel.fd)
+        channel.close()
+
+    # -- reaping ---------------------------------------------------------------------------------------------
+
+    def reap(self) -> None:
+        """Collect children that have ended, up to a batch; the rest in the next turn."""
+        for _ in range(REAP_BATCH):
+            try:
+                dead = kernel.peek()
+            except ChildProcessError:
+                self.changed = False
+                self._check_groups()
+                self.loop.tell(ev.Childless())
+                return
+            if dead is None:
+                self.changed = False
+                return
+            if dead.pid in self._by_pid:
+                self._reap_worker(self._by_pid[dead.pid], dead.outcome)
+            elif dead.pid in self._hooks:
+                self._reap_hook(self._hooks.pop(dead.pid), dead.outcome)
+            else:
+                self._reap_orphan(dead.pid)
+
+    def _reap_orphan(self, pid: int) -> None:
+        group = -1
+        if self._groups:
+            try:
+                group = os.getpgid(pid)
+            except OSError:
+                group = -1
+        kernel.reap(pid)
+        if pid in self.readers:
+            self.readers.discard(pid)
+            return
+        self.orphans += 1
+        left = self._groups.get(group)
+        if left is not None and not kernel.group_exists(group):
+            self._group_gone(left)
+
+    def _reap_worker(self, running: Running, outcome: ev.Outcome) -> None:
+        self._read_status(running)
+        self._hang_up(running)
+        # The zombie still owns its group's number: this reaches only what it left behind.
+        kernel.send_group(running.pid, signal.SIGTERM)
+        running.alive = False
+        del self._by_pid[running.pid]
+        kernel.reap(running.pid)
+        alone = not kernel.group_exists(running.pid)
+        if not alone:
+            self._groups[running.pid] = running
+        self.loop.ended(running)
+        self.loop.tell(ev.Exited(running.serial, outcome, alone, running.error, chance()))
+        if alone:
+            del self.by_serial[running.serial]
+
+    def _group_gone(self, running: Running) -> None:
+        del self._groups[running.pid]
+        del self.by_serial[running.serial]
+        self.loop.tell(ev.GroupGone(running.serial, chance()))
+
+    def _check_groups(self) -> None:
+        """Some processes are collected by parents of their own: look whether a group has ended unseen."""
+        for running in list(self._groups.values()):
+            if not kernel.group_exists(running.pid):
+                self._group_gone(running)
+
+    # -- lifecycle commands ----------------------------------------------------------------------------------
+
+    def run_hook(self, order: act.RunHook) -> None:
+        """Run a command beside a worker, as if it were the worker."""
+        running = self.by_serial.get(order.serial)
+        if running is None or not running.alive:
+            return
+        process = running.template.process._replace(argv=order.command.argv, display=order.command.display)
+        try:
+            child = spawn.spawn(self.loop.around, spawn.Task(process, running.identity, [], main_pid=running.pid))
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            self.loop.tell(ev.HookEnded(order.serial, order.hook, f"cannot run {order.command.display}: {reason}"))
+            return
+        running.hook = self._hooks[child.pid] = Hook(order.hook, running, child)
+
+    def kill_hook(self, order: act.KillHook) -> None:
+        """End a worker's lifecycle command, whose end then concerns nobody."""
+        running = self.by_serial.get(order.serial)
+        hook = running.hook if running is not None else None
+        if running is None or hook is None:
+            return
+        running.hook = hook.worker = None
+        kernel.send_group(hook.pid, signal.SIGKILL)
+        try:
+            kernel.send(hook.pid, signal.SIGKILL)
+        except PermissionError:  # it has become another user's
+            pass
+
+    def _reap_hook(self, hook: Hook, outcome: ev.Outcome) -> None:
+        kernel.reap(hook.pid)
+        message = os.read(hook.status, 4096) if outcome.status else b""  # the writer is gone: this cannot block
+        os.close(hook.status)
+        if hook.worker is None:
+            return
+        hook.worker.hook = None
+        error = ""
+        if outcome.status:
+            error = f"exit code {outcome.code}" if outcome.signal is None else f"ended by signal {outcome.signal}"
+        error = message.decode("utf-8", "replace") or error
+        self.loop.tell(ev.HookEnded(hook.worker.serial, hook.name, error))
+
+    # -- ending ----------------------------------------------------------------------------------------------
+
+    def kill_tree(self, order: act.KillTree) -> None:
+        """SIGKILL a worker and all that belongs to it."""
+        running = self.by_serial.get(order.serial)
+        if running is None or not (running.alive or running.pid in self._groups):
+            return
+        processes.kill_tree(running.pid, alive=running.alive)
+        if not running.alive and not kernel.group_exists(running.pid):
+            self._group_gone(running)
+
+    def sweep(self, order: act.Sweep) -> tuple[int, int]:
+        """Signal whatever is left; returns how many there were, and how many may not be signalled."""
+        left = processes.descendants(os.getpid())
+        self.changed = True
+        return len(left), processes.signal_each(left, order.signum)
+
+
+def chance() -> float:
+    """A random number in [0, 1) for jitter; `random` would cost an import, and every fork a reseeding."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32

@@ -1,0 +1,133 @@
+"""What is asked on the control socket: some of it is only looked up, the rest is for the core."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from entrypoint.core import events as ev
+from entrypoint.core import status
+from entrypoint.master.log import timestamp, wall_clock
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from entrypoint.core import actions as act
+    from entrypoint.master.loop import Loop
+
+RECENT = 50  # events that the status shows
+ENDED = 200  # rollouts whose end is remembered for who asks late
+
+
+class Waiter:
+    """A client that waits for rollouts to end."""
+
+    def __init__(self, rollouts: tuple[tuple[str, int], ...]) -> None:
+        self.open = set(rollouts)
+        self.results: list[dict[str, Any]] = []
+
+
+class Requests:
+    """Answers what can be answered at once, and remembers who waits for what."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.started_at = wall_clock()
+        self.events: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        self._patient: set[int] = set()  # askers that wait for the end of what they began
+        self._waiters: dict[int, Waiter] = {}
+        self._ended: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def handle(self, asker: int, request: dict[str, Any]) -> None:
+        """Carry out one valid request."""
+        what = request["ask"]
+        core = self.loop.core
+        if what == "ping":
+            self._say(asker, {"ok": True, "phase": status.phase(core)})
+        elif what == "status":
+            self._say(asker, {"ok": True, "status": self.status()})
+        elif what in ("ready", "startup"):
+            ok, reason = status.readiness(core) if what == "ready" else status.startup(core)
+            self._say(asker, {"ok": ok, "reason": reason})
+        else:
+            if request.get("wait"):
+                self._patient.add(asker)
+            number = request.get("count") if what == "scale" else request.get("signal")
+            self.loop.tell(ev.Asked(asker, what, request.get("pool") or "", number, request.get("slot")))
+
+    def answer(self, order: act.Answer) -> None:
+        """The core's answer."""
+        patient = order.asker in self._patient
+        self._patient.discard(order.asker)
+        if order.error:
+            self._say(order.asker, {"ok": False, "error": order.error})
+            return
+        rollouts = [{"pool": pool, "generation": generation} for pool, generation in order.rollouts]
+        self._say(order.asker, {"ok": True, "rollouts": rollouts}, last=not patient)
+        if patient:
+            self._waiters[order.asker] = Waiter(order.rollouts)
+            for rollout in order.rollouts:
+                if rollout in self._ended:
+                    self._tick_off(order.asker, rollout)
+            self._tick_off(order.asker, None)
+
+    def rollout_ended(self, order: act.RolloutEnded) -> None:
+        """Tell everybody who waits for it."""
+        rollout = order.pool, order.generation
+        self._ended[rollout] = {
+            "pool": order.pool, "generation": order.generation, "result": order.result, "reason": order.reason,
+        }  # fmt: skip
+        if len(self._ended) > ENDED:
+            del self._ended[next(iter(self._ended))]
+        for asker in list(self._waiters):
+            self._tick_off(asker, rollout)
+
+    def _tick_off(self, asker: int, rollout: tuple[str, int] | None) -> None:
+        waiter = self._waiters.get(asker)
+        if waiter is None:
+            return
+        if rollout in waiter.open:
+            waiter.open.discard(rollout)
+            waiter.results.append(self._ended[rollout])
+        if not waiter.open:
+            del self._waiters[asker]
+            self._say(asker, {"done": True, "results": waiter.results})
+
+    def _say(self, asker: int, line: dict[str, Any], *, last: bool = True) -> None:
+        if self.loop.control is not None:
+            self.loop.control.answer(asker, line, last=last)
+
+    def note(self, event: str, fields: dict[str, Any]) -> None:
+        """Remember an event for the status."""
+        self.events.append({"time": wall_clock(), "event": event, **fields})
+
+    def status(self) -> dict[str, Any]:
+        """Everything that can be known about the master; see docs/CONTROL.md."""
+        from entrypoint import __version__
+
+        loop = self.loop
+        now = time.monotonic()
+        pools = status.pools(loop.core, now)
+        running = loop.children.by_serial
+        for pool in pools.values():
+            for worker in pool["workers"]:
+                process = running.get(worker.pop("serial"))
+                worker["pid"] = process.pid if process is not None and process.alive else None
+        reloader = loop.reloader
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "phase": status.phase(loop.core),
+            "started_at": timestamp(self.started_at),
+            "config": {
+                "path": reloader.source.path,
+                "sha256": reloader.sha256,
+                "loaded_at": timestamp(reloader.loaded_at),
+                "error": reloader.error,
+            },
+            "pools": pools,
+            "sockets": loop.sockets.describe() if loop.sockets is not None else {},
+            "events": [{**event, "time": timestamp(event["time"])} for event in self.events],
+        }
