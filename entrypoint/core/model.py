@@ -426,6 +426,9 @@ class Master:
 
     def report(self, level: str, event: str, about: Worker | Pool | None = None, **fields: Any) -> None:
         """Give the shell a line for the log."""
+        pool = about.pool if isinstance(about, Worker) else about
+        if pool is not None and pool.is_helper and level == "info":
+            level = "debug"
         if isinstance(about, Worker):
             self.order(Report(level, event, about.pool.name, about.slot, about.serial, fields))
         else:

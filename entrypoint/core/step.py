@@ -65,7 +65,7 @@ SIGNALS = {  # what the master does about a signal that the configuration does n
 }
 
 
-HELPER_STOP_TIMEOUT = 1.0  # seconds; what the master's own processes get
+HELPER_STOP_TIMEOUT = 0.3  # seconds for the master's own processes; part of the margin of a grace period
 HELPER_BACKOFF = Backoff(initial=0.5, max=5.0)  # one that ended before `max` is started again after `initial`
 
 

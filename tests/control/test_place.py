@@ -37,7 +37,7 @@ def as_user(uid: int, path: str) -> subprocess.Popen[bytes]:
         "try:\n"
         "    s.connect(sys.argv[2])\n"
         '    s.sendall(b\'{"ask":"ping"}\\n\')\n'
-        "    print(s.makefile().read(), end='')\n"
+        "    print(s.recv(4096).decode(), end='')\n"
         "except OSError as error:\n"
         "    print(error.strerror)\n"
     )

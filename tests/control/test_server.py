@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.control.conftest import Loop
+if TYPE_CHECKING:
+    from tests.control.conftest import Loop
 
 PING = b'{"ask":"ping"}\n'
 PONG = {"ok": True, "phase": "running"}
@@ -123,6 +124,7 @@ def test_a_waiting_client_that_hangs_up_is_forgotten_and_one_that_only_shut_its_
         half.sock.shutdown(socket.SHUT_WR)
         gone.send(PING)
         loop.until(lambda: len(loop.requests) == 2)
+        assert loop.control.deadline == float("inf")
         gone.sock.close()
         loop.until(lambda: clients(loop) == 1)
         loop.settle()
@@ -245,7 +247,7 @@ def test_an_answer_that_is_never_read(loop: Loop) -> None:
 
 
 def test_progress_gives_more_time(loop: Loop) -> None:
-    loop.replies["ping"] = BIG
+    loop.replies["ping"] = {"text": "x" * 3_000_000}
     with loop.connect() as slow:
         slow.send(PING)
         loop.until(lambda: loop.requests)
@@ -253,6 +255,8 @@ def test_progress_gives_more_time(loop: Loop) -> None:
         before = loop.control.deadline
         slow.sock.recv(300_000)
         loop.until(lambda: loop.control.deadline > before)
+        assert clients(loop) == 1
+        assert loop.control.deadline <= time.monotonic() + 5
 
 
 def test_answers_that_are_not_read_take_little_memory_all_together(loop: Loop) -> None:

@@ -322,7 +322,7 @@ class Machine:
             workers = list(p.workers.values())
             assert p.counts == {s: sum(w.state == s for w in workers) for s in STATES}
             assert p.leaving == sum(bool(w.reason) for w in workers)
-            staying = sum(w.outcome is None and not w.reason for w in workers)
+            staying = sum(w.outcome is None and not w.reason and not w.cause for w in workers)
             if p.rollout is None and m.phase in ("starting", "running"):
                 assert staying <= p.size or p.status != "active", f"too many workers of {p.name}"
             self._check_rollout(p)

@@ -159,7 +159,7 @@ class Stories(RuleBasedStateMachine):
     @rule(which=st.integers(0, 8), what=st.sampled_from([ev.Proved, ev.Hidden, ev.NotLive]))
     def a_worker_is_seen(self, which: int, what: type[ev.Event]) -> None:
         serial = self.k.process(self.k.alive[which % len(self.k.alive)]).serial
-        facts = {
+        facts: dict[type[ev.Event], ev.Event] = {
             ev.Proved: ev.Proved(serial),
             ev.Hidden: ev.Hidden(serial, "why"),
             ev.NotLive: ev.NotLive(serial, "why"),
