@@ -41,6 +41,7 @@ def start(m: Master, pool: Pool, template: Template, now: float) -> int:
         m.order(RolloutEnded(pool.name, pool.revision, "completed"))
         return pool.revision
     _begin(m, pool, Rollout(pool, pool.revision, template, now), now)
+    drop_waiting(m, pool, now)
     m.report("info", "rollout_started", pool, generation=pool.revision, workers=len(pool.workers))
     advance(m, pool, now)
     return pool.revision
@@ -67,15 +68,19 @@ def advance(m: Master, pool: Pool, now: float) -> None:
         return
     size = pool.size
     surge, unavailable = limits(pool)
-    if pool.counts[BACKOFF]:  # old workers that keep failing give up their places at once
-        for w in [w for w in rollout.old.values() if w.state == BACKOFF and w.deadline > now]:
-            worker.happen(m, w, worker.DRAIN, now, "rollout")
     for _ in range(min(size - len(rollout.fresh), size + surge - len(pool.workers))):
         m.add_worker(pool, now, fresh=True)
     least = max(0, size - unavailable)
     _drain_old(m, pool, rollout, least, now)
     _drain_surplus(m, rollout, size, now)
     look_again(m, pool, now)
+
+
+def drop_waiting(m: Master, pool: Pool, now: float) -> None:
+    """Old workers that have no process give up their places at once: the next life is to be a new one."""
+    if pool.rollout is not None and pool.counts[BACKOFF]:
+        for w in [w for w in pool.rollout.old.values() if w.state == BACKOFF]:
+            worker.happen(m, w, worker.DRAIN, now, "rollout")
 
 
 def limits(pool: Pool) -> tuple[int, int]:

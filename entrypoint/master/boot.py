@@ -112,7 +112,9 @@ def _run(
 
     kernel.standard_descriptors()
     init_mode = any(p.foreground for p in spec.pools)
+    nofile = None
     if not init_mode:
+        nofile = kernel.more_descriptors()
         kernel.keep_descriptors_from_workers()
         kernel.no_core_dumps()
     log = Log(2, level="error", style="plain") if init_mode else Log(1, level=spec.log.level, style=spec.log.format)
@@ -147,6 +149,7 @@ def _run(
         prctl=prctl,
         oom_score_adj=_oom_score_adj(),
         terminal=tty,
+        nofile=nofile,
     )
     log.emit("info", "master_started", pid=os.getpid(), version=_version(), config=spec.path, sha256=spec.sha256[:12])
     signals = kernel.Signals(handled)

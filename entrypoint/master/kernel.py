@@ -212,3 +212,21 @@ def no_core_dumps() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def more_descriptors() -> tuple[int, int] | None:
+    """Raise the soft limit of open files to the hard one: each worker takes the master two, and one a socket of its own.
+
+    Returns the limits as they were, for the workers, which may not expect numbers above 1023 (see select(2)); None
+    when there was nothing to raise.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return None
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        return None
+    return soft, hard

@@ -197,44 +197,62 @@ def plain(line: dict[str, Any]) -> str:
 
 
 def renderer(*, console: bool) -> Callable[[dict[str, Any]], str]:
-    """A structlog logger that hands back the text of an event instead of writing it: the writing is ours."""
-    structlog = _import_structlog()
+    """What turns a line into text, by structlog; the writing is ours."""
+    if not console:
+        try:
+            return _json_renderer()
+        except (ImportError, AttributeError, TypeError):  # a structlog that is arranged in another way
+            pass
+    with _Spared("asyncio"):
+        import structlog
     last = structlog.dev.ConsoleRenderer(colors=True) if console else structlog.processors.JSONRenderer()
-    logger = structlog.wrap_logger(
-        structlog.ReturnLogger(),
-        processors=[_important_first, last],
-        wrapper_class=structlog.BoundLogger,
-    )
 
     def render(line: dict[str, Any]) -> str:
-        return str(logger.msg(line.pop("event"), **line))
+        return str(last(None, "", _important_first(line)))
 
     return render
 
 
-def _important_first(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
-    """A structlog processor: people read the left end of a line."""
+def _json_renderer() -> Callable[[dict[str, Any]], str]:
+    """structlog's renderer for JSON, with next to nothing else of structlog: it would be 1.5 MB of PID 1."""
+    with _Spared("asyncio", "structlog", "structlog.tracebacks") as spared:
+        found = next(s for finder in sys.meta_path if (s := finder.find_spec("structlog", None)) is not None)
+        spared["structlog"].__path__ = found.submodule_search_locations or []
+        vars(spared["structlog.tracebacks"])["ExceptionDictTransformer"] = object  # no exception is ever rendered
+        from structlog.processors import JSONRenderer
+
+        last = JSONRenderer()
+        for name in [name for name in sys.modules if name.startswith("structlog.")]:
+            del sys.modules[name]
+    return lambda line: str(last(None, "", _important_first(line)))
+
+
+def _important_first(line: dict[str, Any]) -> dict[str, Any]:
+    """People read the left end of a line."""
     return {"timestamp": line.pop("timestamp"), "level": line.pop("level"), "event": line.pop("event"), **line}
 
 
-def _import_structlog() -> Any:
-    """Import structlog without what PID 1 has no use for.
+class _Spared:
+    """Imports without modules that PID 1 has no use for: empty ones stand in for them meanwhile.
 
-    It imports asyncio for its asynchronous loggers (50 ms, 6 MB), and with `threading` and `logging` come hooks that
-    run in every child after a fork (0.4 ms each time) to mend locks for children that go on; ours only execute.
+    structlog imports asyncio for its asynchronous loggers (50 ms, 6 MB), and much else for what it can do beside. With
+    `threading` and `logging` come hooks that run in every child after a fork (0.4 ms each time) to mend locks for
+    children that go on; ours only execute a program, so no hook is registered.
     """
-    stand_in = "asyncio" not in sys.modules
-    register = os.register_at_fork
-    if stand_in:
-        sys.modules["asyncio"] = ModuleType("asyncio")
-    os.register_at_fork = _no_hooks
-    try:
-        import structlog
-    finally:
-        os.register_at_fork = register
-        if stand_in:
-            del sys.modules["asyncio"]
-    return structlog
+
+    def __init__(self, *names: str) -> None:
+        self._stand_ins = {name: ModuleType(name) for name in names if name not in sys.modules}
+        self._register = os.register_at_fork
+
+    def __enter__(self) -> dict[str, ModuleType]:
+        sys.modules.update(self._stand_ins)
+        os.register_at_fork = _no_hooks
+        return self._stand_ins
+
+    def __exit__(self, *_: object) -> None:
+        os.register_at_fork = self._register
+        for name in self._stand_ins:
+            sys.modules.pop(name, None)
 
 
 def _no_hooks(**_hooks: object) -> None:

@@ -35,6 +35,7 @@ class Surroundings(NamedTuple):
     prctl: Prctl | None  # None for PID 1
     oom_score_adj: int | None  # the master's; None: unknown
     terminal: int | None  # a terminal to hand over in init mode
+    nofile: tuple[int, int] | None = None  # limits of open files as they were before the master raised its own
 
 
 class Task(NamedTuple):
@@ -138,6 +139,8 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
         os.setpgid(0, 0)
         if task.foreground and around.terminal is not None:
             os.tcsetpgrp(around.terminal, os.getpid())  # TTOU is blocked, so this does not stop us
+        if around.nofile is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, around.nofile)
         if special:
             _limits(process)
         argv = process.argv

@@ -347,7 +347,7 @@ def test_no_descriptor_is_left_for_a_client(loop: Loop) -> None:
 
 def test_process_1_imports_nothing_heavy_for_it() -> None:
     code = "import entrypoint.master.control, sys; print(*sys.modules)"
-    bare = "import entrypoint.core.model, sys; print(*sys.modules)"
+    bare = "import entrypoint.core.model, os, stat, sys; print(*sys.modules)"
     path = os.pathsep.join(sys.path)
     lists = [
         set(subprocess.check_output([sys.executable, "-S", "-c", c], env={"PYTHONPATH": path}, text=True).split())

@@ -109,6 +109,18 @@ def test_few_descriptors(start: Start, limit: int) -> None:
         assert re.fullmatch(r"cannot spawn web/\d+: Too many open files", master.wait_for("spawn_refused")["error"])
 
 
+def test_more_workers_than_the_soft_limit_of_open_files(start: Start) -> None:
+    master = start(
+        "pools: {web: {command: [sh, -c, 'echo limit $(ulimit -n); exec sleep 1000'], workers: 60}}",
+        preexec_fn=limited(resource.RLIMIT_NOFILE, 64, 4096),
+    )
+    for slot in range(60):
+        master.wait_for("worker_started", slot=slot)
+    master.until(lambda: master.wait_for_line("limit"))
+    assert set(master.said) == {"limit 64"}
+    assert master.stop()[0] == 0
+
+
 def test_frozen_and_thawed(start: Start) -> None:
     master = start("pools: {web: {command: [sleep, '1000'], workers: 2, restart: {min_uptime: 0s}}}")
     pids = [master.wait_for("worker_started", slot=slot)["pid"] for slot in range(2)]

@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -251,3 +252,15 @@ def test_a_file_gets_the_lines_of_master_and_workers_in_full(start: Start, tmp_p
     lines = path.read_text().splitlines()
     assert lines.count("from the worker") == 1
     assert json.loads(lines[-1])["event"] == "master_exiting"
+
+
+def test_rendering_json_takes_little_of_structlog() -> None:
+    """What else it would import is most of the master's memory."""
+    code = """
+import sys
+from entrypoint.master.log import renderer
+print(renderer(console=False)({"timestamp": "now", "level": "info", "event": "said", "text": "ü"}))
+print([m for m in ("asyncio", "dataclasses", "inspect", "structlog", "structlog.dev") if m in sys.modules])
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines() == ['{"timestamp": "now", "level": "info", "event": "said", "text": "\\u00fc"}', "[]"]

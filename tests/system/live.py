@@ -1,0 +1,138 @@
+"""What may be asked of a running master, and who of its workers was there at which moment."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any, Self
+
+from tests.system.conftest import alive, comm, poll
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.system.conftest import Event, Master, Start
+
+FAST = "ready: {after: 50ms}, restart: {min_uptime: 300ms}"  # a rollout has come through when its youngest has, too
+
+
+class Live:
+    """A master, its configuration file and its control socket."""
+
+    def __init__(self, start: Start, entrypoint: str, folder: Path) -> None:
+        self._start = start
+        self._entrypoint = entrypoint
+        self.socket = folder / "c.sock"
+        self.file = folder / "config.yaml"
+        self.master: Master
+
+    def text(self, config: str) -> str:
+        return f"control: {{socket: {self.socket}}}\n{dedent(config)}"
+
+    def start(self, config: str, **options: Any) -> Master:
+        self.master = self._start(self.text(config), **options)
+        return self.master
+
+    def write(self, config: str) -> None:
+        """As an editor does it: the file is there at any time, and never half written."""
+        new = self.file.with_name(".new")
+        new.write_text(self.text(config))
+        new.rename(self.file)
+
+    def ask(self, what: str, **fields: Any) -> dict[str, Any]:
+        """The master's first answer to a request."""
+        poll(self.socket.exists)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(self.socket))
+            sock.sendall(json.dumps({"ask": what, **fields}).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(sock.makefile().readline())
+            return answer
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.ask("status")["status"]
+        return found
+
+    def pool(self, name: str = "web") -> dict[str, Any]:
+        found: dict[str, Any] = self.status()["pools"][name]
+        return found
+
+    def pids(self, name: str = "web") -> list[int]:
+        """Of all its workers, by slot."""
+        return [w["pid"] for w in self.pool(name)["workers"]]
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command that speaks to the master."""
+        poll(self.socket.exists)
+        argv = [self._entrypoint, *words, "--socket", str(self.socket)]
+        return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        """The exit code of a command, and what it wrote."""
+        return end(self.begin(*words))
+
+    def settled(self, name: str = "web", *, size: int) -> list[int]:
+        """Wait until a pool has exactly that many workers, all of its generation and ready; their pids."""
+
+        def look() -> list[int] | None:
+            pool = self.pool(name)
+            of_it = [w for w in pool["workers"] if (w["state"], w["generation"]) == ("ready", pool["generation"])]
+            done = pool["rollout"] is None and len(of_it) == len(pool["workers"]) == size
+            return [w["pid"] for w in of_it] if done else None
+
+        found: list[int] = poll(look, timeout=20)
+        return found
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=20)
+    return process.returncode, out, err
+
+
+def bounds(events: list[Event], pool: str = "web") -> tuple[int, int]:
+    """The fewest ready and the most living workers from the first line about a rollout to the last."""
+    living: set[int] = set()
+    ready: set[int] = set()
+    seen: list[tuple[int, int]] = []
+    rolling = False
+    for line in (e for e in events if e.get("pool") == pool):
+        event = line["event"]
+        if event == "worker_started":
+            living.add(line["pid"])
+        elif event == "worker_ready":
+            ready.add(line["pid"])
+        elif event == "worker_exited":
+            living.discard(line["pid"])
+        if event in ("worker_stopping", "worker_exited"):
+            ready.discard(line["pid"])
+        if rolling or event == "rollout_started":
+            seen.append((len(ready), len(living)))
+        rolling = event == "rollout_started" or (rolling and event != "rollout_completed")
+    return min(r for r, _ in seen), max(n for _, n in seen)
+
+
+class Census:
+    """The most processes of a name that a process has been seen to have at a time."""
+
+    def __init__(self, master: Master, name: str) -> None:
+        self._pid = master.pid
+        self._children = master.children
+        self._name = name
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._count)
+        self.most = 0
+
+    def _count(self) -> None:
+        while not self._over.wait(0.003):
+            self.most = max(self.most, sum(comm(p) == self._name and alive(p) for p in self._children()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
