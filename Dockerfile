@@ -28,4 +28,6 @@ ENV PATH=/opt/entrypoint/bin:$PATH
 # By number: valid without a passwd entry, and for Kubernetes' runAsNonRoot.
 USER 10001:10001
 STOPSIGNAL SIGTERM
+# For Docker; Kubernetes has probes of its own. In init mode it is content with a living master.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["entrypoint", "probe", "live"]
 ENTRYPOINT ["entrypoint", "run"]

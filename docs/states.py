@@ -1,7 +1,7 @@
 """Draws the life of a worker: `python docs/states.py > docs/STATES.md`.
 
-Nothing is drawn by hand. Each pair of the core's table is tried on workers in every condition that matters to it,
-and what becomes of the worker is an arrow.
+Nothing is drawn by hand. Each pair of the core's table that does something is tried on workers in every condition that
+matters to it, and what becomes of the worker is an arrow.
 """  # noqa: INP001 - a script, not a package
 
 from __future__ import annotations
@@ -9,11 +9,22 @@ from __future__ import annotations
 import inspect
 import sys
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from entrypoint.config.spec import Init, Pool, Process, Socket, Spec
+from entrypoint.config.spec import Command, Heartbeat, Init, Lifecycle, Pool, Process, Ready, Socket, Spec
 from entrypoint.core import events, worker
-from entrypoint.core.model import ACTIVE, BACKOFF, DRAINING, KILLING, PHASE_STOPPING, STATES, STOPPING, Worker
+from entrypoint.core.model import (
+    ACTIVE,
+    BACKOFF,
+    DRAINING,
+    KILLING,
+    NEVER,
+    PHASE_STOPPING,
+    READY,
+    STARTING,
+    STATES,
+    STOPPING,
+)
 from entrypoint.core.step import new_master
 
 if TYPE_CHECKING:
@@ -39,6 +50,55 @@ LABELS: dict[object, str] = {
     events.QueueChecked: "queue checked",
 }
 
+
+class Case(NamedTuple):
+    """One way in which something of the table can happen; all else about the worker is tried as well."""
+
+    label: str
+    what: object
+    states: tuple[str, ...]
+    argument: object = None  # the event without its serial number, or the reason
+    worker: dict[str, Any] = {}  # noqa: RUF012 - never changed; what is so of the worker then
+    init: bool | None = None  # only of an init command, or only of another; None: of both
+
+
+ALIVE = (STARTING, READY, DRAINING, KILLING)
+CLEAN = events.Outcome(code=0)
+
+CASES = (
+    Case("backoff over", worker.DUE, (BACKOFF,)),
+    Case("alive for ready.after", worker.DUE, (STARTING,), worker={"ready_at": NOW}),
+    Case("boot_timeout", worker.DUE, (STARTING,), worker={"boot_deadline": NOW}, init=False),
+    Case("timeout of an init command", worker.DUE, (STARTING,), worker={"boot_deadline": NOW}, init=True),
+    Case("heartbeat overdue", worker.DUE, (READY,), worker={"beats": True, "beat_at": BORN, "signalled": False}),
+    Case("stop deadline", worker.DUE, (READY, DRAINING), worker={"stop_deadline": NOW}),
+    Case("outlived SIGKILL", worker.DUE, (KILLING,), worker={"killed": True}),
+    Case("outlived its grace", worker.DUE, (KILLING,), worker={"killed": False}),
+    Case("asked to go", worker.DRAIN, STATES, "requested"),
+    Case("QUIT", worker.HURRY, STATES),
+    Case("spawned", events.Spawned, (STARTING,), events.Spawned(0)),
+    Case("spawn refused", events.SpawnRefused, (STARTING,), events.SpawnRefused(0, "no memory")),
+    Case("executed", events.Executed, (STARTING, DRAINING, KILLING), events.Executed(0)),
+    Case("READY=1", events.Notified, ALIVE, events.Notified(0, ready=True)),
+    Case("WATCHDOG=1", events.Notified, ALIVE, events.Notified(0, beat=True)),
+    Case("WATCHDOG=trigger", events.Notified, ALIVE, events.Notified(0, hung=True)),
+    Case("STOPPING=1", events.Notified, ALIVE, events.Notified(0, stopping=True)),
+    Case("EXTEND_TIMEOUT_USEC", events.Notified, ALIVE, events.Notified(0, extend=NOW)),
+    Case("seen to work", events.Proved, (STARTING,), events.Proved(0)),
+    Case("not to be seen, and ready.after is over", events.Hidden, (STARTING,), events.Hidden(0, "hidden")),
+    Case("liveness failed", events.NotLive, (READY,), events.NotLive(0, "timed out")),
+    Case("post_start done", events.HookEnded, (STARTING,), events.HookEnded(0, "post_start"), {"hook": "post_start"}),
+    Case(
+        "post_start failed", events.HookEnded, (STARTING,), events.HookEnded(0, "post_start", "exit code 1"),
+        {"hook": "post_start"},
+    ),
+    Case("pre_stop done", events.HookEnded, (DRAINING,), events.HookEnded(0, "pre_stop"), {"hook": "pre_stop"}),
+    Case("exited", events.Exited, ALIVE, events.Exited(0, CLEAN, alone=True)),
+    Case("exited, its group is there", events.Exited, ALIVE, events.Exited(0, CLEAN, alone=False)),
+    Case("group gone", events.GroupGone, (KILLING,), events.GroupGone(0)),
+    Case("queue empty", events.QueueChecked, (DRAINING,), events.QueueChecked(0, 0)),
+)  # fmt: skip
+
 PAGE = """\
 # States of a worker
 
@@ -46,7 +106,7 @@ PAGE = """\
 
 `backoff` is a slot that waits for its next life; in every other state there is a process, or what it left behind. A
 worker that is gone frees its slot. What comes next in the slot is the pool's business: see `settle` in
-entrypoint/core/pool.py.
+entrypoint/core/pool.py. `asked to go` is a shutdown, a rollout, a smaller size, or somebody's request.
 
 ```mermaid
 stateDiagram-v2
@@ -65,37 +125,50 @@ Every state crossed with everything that can happen. `impossible` leaves the wor
 
 
 class Condition(NamedTuple):
-    """What the outcome may depend on besides the state."""
+    """What the outcome may depend on besides the state and the case."""
 
     init: bool  # the pool is an init command
     stopping: bool  # the pool stops
-    signalled: bool  # the stop signal was sent
-    killed: bool  # SIGKILL was sent
+    signalled: bool  # the stop signal was sent, or the worker said that it stops
     ended: bool  # the main process is gone, its group is not
-    alone: bool  # it leaves no process behind
-    ready_after: float
-    time_left: float  # to the stop deadline
+    executed: bool  # its program runs
+    proven: bool  # it has shown that it can work
+    hook: bool  # a lifecycle command runs
 
 
-def conditions(state: str) -> Iterator[Condition]:
+def conditions(state: str, case: Case) -> Iterator[Condition]:
     """Every condition that a worker of that state can be in."""
-    flags = (False, True)
-    for made in product(flags, flags, flags, flags, flags, flags, (0.0, 2 * NOW), (0.0, NOW)):
+    for made in product((False, True), repeat=len(Condition._fields)):
         condition = Condition(*made)
-        if condition.signalled and state not in (DRAINING, KILLING):
+        if case.init is not None and condition.init != case.init:
             continue
-        if (condition.killed or condition.ended) and state != KILLING:
+        if condition.signalled and state not in (READY, DRAINING, KILLING):
+            continue
+        if condition.ended and (state != KILLING or case.what is events.Exited):
+            continue
+        if state != STARTING and not (condition.executed and condition.proven):
+            continue
+        if condition.hook and state not in (STARTING, DRAINING):
             continue
         yield condition
 
 
-def outcome(state: str, what: object, condition: Condition) -> str:
+def outcome(state: str, case: Case, condition: Condition) -> str:
     """Let it happen to a worker of that state; returns the state that it is in then."""
     process = Process(("web",), "web")
-    ready = Pool("web", process).ready._replace(after=condition.ready_after)
+    hook = Command(("hook",), "hook")
     config = Spec(
-        (Pool("web", process, sockets=("http",), ready=ready),),
-        (Init("migrate", process, condition.ready_after),),
+        (
+            Pool(
+                "web",
+                process,
+                sockets=("http",),
+                ready=Ready("notify", after=NOW),
+                heartbeat=Heartbeat(timeout=1.0),
+                lifecycle=Lifecycle(hook, hook),
+            ),
+        ),
+        (Init("migrate", process, NOW),),
         (Socket("http", "tcp", reuse_port=True),),
     )
     m = new_master(config)
@@ -107,50 +180,42 @@ def outcome(state: str, what: object, condition: Condition) -> str:
     if state != BACKOFF:
         m.enter(w, state)
         w.born = BORN
+        w.boot_deadline = NEVER
         pool.live = 1
         pool.executed = True
     if state in (DRAINING, KILLING):
-        w.reason = "shutdown"
-        pool.leaving = 1
-        w.stop_deadline = NOW + condition.time_left
-    w.signalled, w.killed = condition.signalled, condition.killed
+        m.ask_to_go(w, "shutdown")
+    w.stop_deadline = 2 * NOW
+    w.signalled, w.executed, w.proven = condition.signalled, condition.executed, condition.proven
+    if condition.hook:
+        w.hook = "post_start" if state == STARTING else "pre_stop"
     if condition.ended:
-        w.outcome = events.Outcome(code=0)
-    worker.happen(m, w, what, NOW, argument(what, w, condition))
+        w.outcome = CLEAN
+    for name, value in case.worker.items():
+        setattr(w, name, value)
+    worker.happen(m, w, case.what, NOW, case.argument)
     return w.state if w.serial in m.workers else GONE
-
-
-def argument(what: object, w: Worker, condition: Condition) -> object:
-    """The event, or the reason, that comes with what happens."""
-    if what is events.Exited:
-        return events.Exited(w.serial, events.Outcome(code=0), condition.alone)
-    if what is events.QueueChecked:
-        return events.QueueChecked(w.serial, 0)
-    if what is events.SpawnRefused:
-        return events.SpawnRefused(w.serial, "no memory")
-    if what is worker.DRAIN:
-        return "shutdown"
-    return events.GroupGone(w.serial)  # the others look at nothing but the serial number
 
 
 def arrows() -> list[str]:
     """One line of Mermaid for each two states that something leads from and to."""
     labels: dict[tuple[str, str], list[str]] = {}
-    for (state, what), handler in worker.TABLE.items():
-        if handler in (worker.ignore, worker.impossible):
-            continue
-        reached = {(outcome(state, what, c), c.alone) for c in conditions(state)}
-        for target in (*STATES, GONE):
-            alone = {a for t, a in reached if t == target}
-            if alone and target != state:
-                label = LABELS[what]
-                if what is events.Exited:
-                    label += ", alone" if alone == {True} else ", its group is not" if alone == {False} else ""
-                labels.setdefault((state, target), []).append(label)
+    for state in STATES:
+        for case in CASES:
+            if state in case.states:
+                for target in {outcome(state, case, c) for c in conditions(state, case)} - {state}:
+                    labels.setdefault((state, target), []).append(case.label)
+    order = [(state, target) for state in STATES for target in (*STATES, GONE) if (state, target) in labels]
     return [
-        f"    {state} --> {'[*]' if target == GONE else target}: {' / '.join(found)}"
-        for (state, target), found in labels.items()
+        f"    {state} --> {'[*]' if target == GONE else target}: {' / '.join(labels[state, target])}"
+        for state, target in order
     ]
+
+
+def forgotten() -> set[tuple[str, object]]:
+    """Pairs of the table that do something, and that no case tries."""
+    tried = {(state, case.what) for case in CASES for state in case.states}
+    return {pair for pair, handler in worker.TABLE.items() if handler not in (worker.ignore, worker.impossible)} - tried
 
 
 def table() -> list[str]:

@@ -60,7 +60,7 @@ class Inspect(NamedTuple):
 
     serial: int
     kind: str
-    probe: Probe | None  # None: whether it accepts connections
+    probe: Probe | None  # None: `ready`, whether it accepts connections; `live`, look no longer
 
 
 class RunHook(NamedTuple):

@@ -124,8 +124,7 @@ def became_ready(m: Master, pool: Pool, now: float) -> None:
     if m.phase not in (PHASE_STARTING, PHASE_RUNNING):
         return
     start_waiting(m, pool.dependents, now)
-    if not any(p.status == WAITING for p in m.pools.values()):
-        m.phase = PHASE_RUNNING
+    all_started(m)
 
 
 def start_waiting(m: Master, pools: Iterable[Pool], now: float) -> None:
@@ -133,6 +132,12 @@ def start_waiting(m: Master, pools: Iterable[Pool], now: float) -> None:
     for pool in list(pools):
         if pool.status == WAITING and all(p.was_ready for p in pool.after):
             start(m, pool, now)
+
+
+def all_started(m: Master) -> None:
+    """Starting is over when no pool waits for others any more."""
+    if m.phase == PHASE_STARTING and not any(p.status == WAITING for p in m.pools.values()):
+        m.phase = PHASE_RUNNING
 
 
 def watch_uptime(m: Master, w: Worker, now: float) -> None:
@@ -334,8 +339,7 @@ def start_next(m: Master, now: float) -> None:
     for pool in m.pools.values():
         if pool.status == WAITING and not pool.after:
             start(m, pool, now)
-    if not any(p.status == WAITING for p in m.pools.values()):
-        m.phase = PHASE_RUNNING
+    all_started(m)
 
 
 def init_finished(m: Master, w: Worker, status: int, now: float) -> None:

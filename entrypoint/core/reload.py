@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import pool as pools
 from entrypoint.core import rollout
-from entrypoint.core.actions import Answer, CloseSockets
+from entrypoint.core.actions import Answer, CloseSockets, Inspect
 from entrypoint.core.events import SpecRejected
-from entrypoint.core.model import ACTIVE, PHASE_RUNNING, PHASE_STARTING, STALL, WAITING, Pool, Template, address
+from entrypoint.core.model import ACTIVE, PHASE_RUNNING, PHASE_STARTING, READY, STALL, WAITING, Pool, Template, address
 
 if TYPE_CHECKING:
     from entrypoint.config import spec
@@ -71,8 +71,9 @@ def changed(m: Master, event: SpecChanged, now: float) -> None:
         generation = update(m, m.pools[each.name], each, now, roll=event.roll_all)
         if generation:
             rollouts.append((each.name, generation))
-    if m.phase == PHASE_RUNNING:
+    if not m.init:
         pools.start_waiting(m, m.pools.values(), now)
+        pools.all_started(m)
     release_sockets(m)
     if event.asker:
         m.order(Answer(event.asker, rollouts=tuple(rollouts)))
@@ -98,6 +99,10 @@ def update(m: Master, pool: Pool, new: spec.Pool, now: float, *, roll: bool) -> 
         pools.resize(m, pool, new.workers, now)
     if pool.status not in (ACTIVE, WAITING) or pool.failed:
         return 0
+    if old.liveness != new.liveness:
+        for w in pool.workers.values():
+            if w.state == READY:
+                m.order(Inspect(w.serial, "live", new.liveness))
     wanted = template(m, new)
     if pool.status == WAITING and not roll:
         pool.template = pool.wanted = wanted

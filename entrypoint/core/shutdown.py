@@ -147,11 +147,9 @@ def close_sockets(m: Master, pool: Pool) -> None:
         if p is not pool and p.status not in (STOPPING, CLOSED)
         for s in p.template.sockets
     }
-    mine = tuple(s for s in pool.template.sockets if address(s) not in others and address(s) in m.held_sockets)
+    mine = [key for key in m.held_sockets if key not in others]
     if mine:
-        for socket in mine:
-            del m.held_sockets[address(socket)]
-        m.order(CloseSockets(mine))
+        m.order(CloseSockets(tuple(m.held_sockets.pop(key) for key in mine)))
 
 
 def pool_closed(m: Master, pool: Pool, now: float) -> None:

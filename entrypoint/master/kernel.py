@@ -215,7 +215,7 @@ def no_core_dumps() -> None:
 
 
 def more_descriptors() -> tuple[int, int] | None:
-    """Raise the soft limit of open files to the hard one: each worker takes the master two, and one a socket of its own.
+    """Raise the soft limit of open files to the hard one: a worker takes the master two, and one a socket of its own.
 
     Returns the limits as they were, for the workers, which may not expect numbers above 1023 (see select(2)); None
     when there was nothing to raise.

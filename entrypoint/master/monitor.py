@@ -105,6 +105,10 @@ class Monitor:
 
     def watch(self, running: Running, order: act.Inspect) -> None:
         """Have a worker looked at."""
+        if order.kind == "live" and order.probe is None:
+            self._watches.pop((running.serial, "live"), None)
+            self._send(Forget(running.serial, "live"))
+            return
         sockets, template = self.loop.sockets, running.template
         inodes = sockets.inodes(template.sockets, running.slot) if sockets and template.sockets else ()
         watch = Watch(

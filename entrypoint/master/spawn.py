@@ -139,10 +139,7 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
         os.setpgid(0, 0)
         if task.foreground and around.terminal is not None:
             os.tcsetpgrp(around.terminal, os.getpid())  # TTOU is blocked, so this does not stop us
-        if around.nofile is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, around.nofile)
-        if special:
-            _limits(process)
+        _limits(process, around.nofile)
         argv = process.argv
         if environ is None:
             environ = _environment(around, task)
@@ -181,7 +178,9 @@ class StartError(Exception):
         self.code = code
 
 
-def _limits(process: Process) -> None:
+def _limits(process: Process, nofile: tuple[int, int] | None) -> None:
+    if nofile is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
     adjust = process.oom_score_adj
     if adjust is not None:
         try:

@@ -59,6 +59,7 @@ int main(int argc, char **argv) {
     read(0, &byte, 1);
     if (!strcmp(mode, "accept")) accept_forever(0);
     if (!strcmp(mode, "accept4")) for (;;) close(accept4(3, 0, 0, SOCK_CLOEXEC));
+    if (!strcmp(mode, "accept-other")) { int fd = own(); listen(fd, 5); accept(fd, 0, 0); }
     if (!strcmp(mode, "thread")) {
         pthread_t thread;
         pthread_create(&thread, 0, accept_forever, 0);
@@ -83,9 +84,9 @@ int main(int argc, char **argv) {
     struct timeval long_time = {.tv_sec = 1000};
     if (!strncmp(mode, "select", 6)) select(64, &set, 0, 0, &long_time);
     if (!strcmp(mode, "pselect")) pselect(4, &set, 0, 0, &forever, 0);
-    if (!strcmp(mode, "epoll")) {
+    if (!strncmp(mode, "epoll", 5)) {
         int loop = epoll_create1(0);
-        struct epoll_event event = {.events = EPOLLIN};
+        struct epoll_event event = {.events = strcmp(mode, "epoll-nothing") ? EPOLLIN : 0};
         epoll_ctl(loop, EPOLL_CTL_ADD, dup(3), &event);
         epoll_wait(loop, &event, 1, -1);
     }
@@ -191,7 +192,9 @@ def test_a_server_that_accepts_already_is_ready_at_once(
     monitor.wait_for("ready")
 
 
-@pytest.mark.parametrize("mode", ["poll-other", "select-other", "idle-epoll", "nothing"])
+@pytest.mark.parametrize(
+    "mode", ["accept-other", "poll-other", "select-other", "epoll-nothing", "idle-epoll", "nothing"]
+)
 def test_holding_the_socket_is_not_accepting(
     monitor: Any, run: Run, server: str, listener: socket.socket, mode: str
 ) -> None:

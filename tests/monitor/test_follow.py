@@ -38,7 +38,7 @@ class ConfigMap:
         self.swap(text)
         (folder / "config.yaml").symlink_to("..data/config.yaml")
 
-    def swap(self, text: str) -> None:
+    def swap(self, text: str, *, keep: bool = False) -> None:
         self.turn += 1
         new = self.folder / f"..2024_{self.turn}"
         new.mkdir()
@@ -46,7 +46,7 @@ class ConfigMap:
         old = os.readlink(self.folder / "..data") if self.turn > 1 else ""
         (self.folder / "..data_tmp").symlink_to(new.name)
         (self.folder / "..data_tmp").rename(self.folder / "..data")
-        if old:
+        if old and not keep:
             shutil.rmtree(self.folder / old)
 
 
@@ -128,7 +128,8 @@ def test_each_swap_of_a_configmap_is_reported(monitor: Any, tmp_path: Path) -> N
     monitor.hears_nothing(0.5)
 
 
-def test_links_across_folders_are_followed(monitor: Any, tmp_path: Path) -> None:
+def test_links_across_folders_are_followed(start: Any, tmp_path: Path) -> None:
+    monitor = start(timing={"recheck_blind": 1000})
     volume = ConfigMap(tmp_path / "volume", "one")
     (tmp_path / "etc").mkdir()
     (tmp_path / "app").symlink_to("etc/../volume")
@@ -136,7 +137,7 @@ def test_links_across_folders_are_followed(monitor: Any, tmp_path: Path) -> None
     link.symlink_to(tmp_path / "app" / "config.yaml")
     monitor.follow(link)
     settle(monitor)
-    volume.swap("two")
+    volume.swap("two", keep=True)  # so nothing happens to the old file
     hears_of(monitor, "two")
     other = ConfigMap(tmp_path / "other", "three")
     (tmp_path / "app.new").symlink_to("other")
@@ -202,9 +203,13 @@ def test_writes_to_its_neighbours_are_no_change(start: Any, file: Path) -> None:
     monitor.follow(file)
     settle(monitor)
     with subprocess.Popen(["sh", "-c", "while :; do echo > neighbour; done"], cwd=file.parent) as busy:
-        file.write_text("two")
-        hears_of(monitor, "two")  # so they do not hold up the quiet either
-        busy.kill()
+        try:
+            while not file.with_name("neighbour").exists():
+                time.sleep(0.01)
+            file.write_text("two")
+            hears_of(monitor, "two")  # so they do not hold up the quiet either
+        finally:
+            busy.kill()
 
 
 def test_a_content_that_comes_back_is_reported_again(monitor: Any, file: Path) -> None:
@@ -218,6 +223,28 @@ def test_a_content_that_comes_back_is_reported_again(monitor: Any, file: Path) -
     monitor.loaded(digest("one"))
     file.write_text("bad")
     hears_of(monitor, "bad")
+
+
+def test_a_content_that_comes_back_before_the_master_has_read_it_is_reported_again(monitor: Any, file: Path) -> None:
+    monitor.follow(file)
+    settle(monitor)
+    file.write_text("two")
+    hears_of(monitor, "two")
+    file.write_text("one")  # which the master runs by
+    monitor.hears_nothing(0.6)
+    file.write_text("two")
+    hears_of(monitor, "two")
+
+
+def test_what_the_master_missed_is_reported_again(start: Any, file: Path) -> None:
+    monitor = start(timing={"recheck": 0.4})
+    monitor.follow(file)
+    settle(monitor)
+    file.write_text("two")
+    hears_of(monitor, "two")
+    monitor.loaded(digest("between"))  # what was there when it read
+    hears_of(monitor, "two")
+    monitor.hears_nothing(1)
 
 
 def test_what_the_master_read_first_is_not_reported(start: Any, file: Path) -> None:

@@ -77,14 +77,15 @@ class Live:
     def settled(self, name: str = "web", *, size: int) -> list[int]:
         """Wait until a pool has exactly that many workers, all of its generation and ready; their pids."""
 
-        def look() -> list[int] | None:
-            pool = self.pool(name)
-            of_it = [w for w in pool["workers"] if (w["state"], w["generation"]) == ("ready", pool["generation"])]
-            done = pool["rollout"] is None and len(of_it) == len(pool["workers"]) == size
-            return [w["pid"] for w in of_it] if done else None
+        def settled() -> bool:
+            pool.update(self.pool(name))
+            workers = pool["workers"]
+            good = all((w["state"], w["generation"]) == ("ready", pool["generation"]) for w in workers)
+            return good and len(workers) == size and pool["rollout"] is None
 
-        found: list[int] = poll(look, timeout=20)
-        return found
+        pool: dict[str, Any] = {}
+        poll(settled, timeout=20)
+        return [w["pid"] for w in pool["workers"]]
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:

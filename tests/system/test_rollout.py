@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     Script = Callable[[str, str], str]
 
 NOBODY = ("setpriv", "--reuid", "1234568", "--regid", "1234568", "--clear-groups")
-# Speaks sd_notify(3), as much of it as it is told to: `ready`, `beat`.
+# Speaks sd_notify(3), as much of it as it is told to: `ready`, `beat`; `dies` of an alarm.
 SPEAKER = f"""#!{sys.executable} -S
-import os, select, socket, sys
+import os, select, signal, socket, sys
 print(os.path.basename(sys.argv[0]), "up", flush=True)
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 sock.connect("\\0" + os.environ["NOTIFY_SOCKET"][1:])
 if "ready" in sys.argv:
     sock.send(b"READY=1")
+if "dies" in sys.argv:
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
 while True:
     select.select([], [], [], 0.1)
     if "beat" in sys.argv:
@@ -53,7 +55,7 @@ def started(master: Master, count: int, pool: str = "web") -> list[int]:
 
 
 def seconds_between(first: Event, second: Event) -> float:
-    times = [datetime.fromisoformat(e["time"]) for e in (first, second)]
+    times = [datetime.fromisoformat(e["timestamp"]) for e in (first, second)]
     return (times[1] - times[0]).total_seconds()
 
 
@@ -160,15 +162,11 @@ def test_a_hup_picks_up_new_code(live: Live, script: Script) -> None:
 
 BAD = {
     "exits": ("[sh, -c, exit 3]", "ended before it was ready: {w} ended by error 3"),
-    "is killed": ("[sh, -c, kill -9 $$$$]", "ended before it was ready: {w} ended by signal 137"),
+    "is killed": ("[sh, -c, kill -9 $$]", "ended before it was ready: {w} ended by signal 137"),
     "is never ready": ("[{speaker}, deaf]", "ended before it was ready: {w} hung: boot_timeout"),
-    "cannot be executed": ("[/etc/passwd]", "ended before it was ready: cannot execute /etc/passwd: permission denied"),
+    "cannot be executed": ("[/etc/passwd]", "ended before it was ready: cannot execute /etc/passwd: Permission denied"),
     "is not there": ("[/no/such]", "ended before it was ready: cannot execute /no/such: no such file"),
-    "dies young": (
-        "[{python}, -c, 'import runpy, signal, sys; signal.setitimer(0, 0.3); "
-        "sys.argv[:] = [\"{speaker}\", \"ready\"]; runpy.run_path(sys.argv[0])']",
-        "after its start: {w} ended by signal 142",
-    ),
+    "dies young": ("[{speaker}, ready, dies]", "after its start: {w} ended by signal 142"),
 }  # fmt: skip
 
 
@@ -186,12 +184,13 @@ def test_a_program_that_is_no_good_goes_and_the_old_one_stays(live: Live, script
             boot_timeout: 1500ms
             restart: {{min_uptime: 1s}}
             heartbeat: {{abort_grace: 100ms}}
+            rollout: {{min_ready: 500ms}}
         """
 
     command, why = BAD[bad]
     master = live.start(config(f"[{speaker}, ready, one]"))
-    old = started(master, 2)
-    live.write(config(command.replace("{speaker}", speaker).replace("{python}", sys.executable)))
+    old = live.settled(size=2)
+    live.write(config(command.replace("{speaker}", speaker)))
     code, out, error = live.run("reload", "--wait")
     assert code == 1
     assert out == "web: rollout to generation 2 has begun\n"
@@ -204,7 +203,7 @@ def test_a_program_that_is_no_good_goes_and_the_old_one_stays(live: Live, script
     assert len(master.all("worker_exited")) <= 1
 
     os.kill(old[0], signal.SIGKILL)
-    assert master.wait_for("worker_ready", slot=0)["pid"] != old[0]
+    master.wait_for("worker_exited", pid=old[0])
     new, kept = live.settled(size=2)
     assert kept == old[1]
     assert b"one" in Path(f"/proc/{new}/cmdline").read_bytes()
@@ -312,7 +311,7 @@ def test_a_pool_is_scaled_in_the_middle(stuck: Live, script: Script, size: int) 
     assert stuck.run("scale", "web", str(size))[0] == 0
     script("speaker", SPEAKER)
     master.send(signal.SIGHUP)
-    assert master.wait_for("rollout_completed")["generation"] == 3
+    master.wait_for("rollout_completed", generation=3)
     stuck.settled(size=size)
     assert stuck.run("scale", "web", "2")[0] == 0
     stuck.settled(size=2)
@@ -338,7 +337,9 @@ def test_old_and_new_workers_that_crash_in_the_middle_are_replaced(live: Live) -
     master.wait_for("worker_exited", pid=new)
     assert master.wait_for("rollout_completed")["generation"] == 2
     assert not {*old, new} & set(live.settled(size=4))
-    assert bounds(master.events) == (3, 5)
+    ready, living = bounds(master.events)
+    assert ready >= 3
+    assert living == 5
     assert master.stop()[0] == 0
 
 
@@ -351,7 +352,7 @@ def test_heartbeats_go_on_and_a_new_generation_without_any_is_no_good(live: Live
             workers: 2
             ready: {{when: notify}}
             restart: {{min_uptime: 2s}}
-            rollout: {{min_ready: 700ms}}
+            rollout: {{min_ready: 1200ms}}
             heartbeat: {{timeout: 1s, abort_grace: 100ms}}
         """
 
@@ -365,10 +366,7 @@ def test_heartbeats_go_on_and_a_new_generation_without_any_is_no_good(live: Live
     assert code == 1
     assert "hung: heartbeat_timeout" in error
     master.wait_for("rolled_back")
-    pids = live.settled(size=2)
-    assert new[1] in pids or new[0] in pids
-    for pid in pids:
-        assert b"beat" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert live.settled(size=2) == new
     assert master.stop()[0] == 0
 
 
@@ -418,7 +416,7 @@ def test_a_hup_during_an_init_command_is_obeyed_before_any_pool(live: Live, tmp_
     master.send(signal.SIGHUP)
     master.wait_for("config_reloaded")
     gate.touch()
-    started(master, 1)
+    master.wait_for_line("two")
     assert master.said == ["init", "two"]
     assert not master.all("reload_incomplete")
     live.settled(size=1)

@@ -454,6 +454,34 @@ def test_a_pool_that_waits_for_one_that_is_new() -> None:
     assert k.alive == ["a/0", "b/0", "web/0"]
 
 
+def test_a_pool_that_is_added_during_the_start() -> None:
+    k = Machine(web("slow", 1), pool("late", **FAST, program="v1", after=("web",)))
+    k.quick = {"v1"}
+    k.start()
+    k.reload(pool("more", **FAST, program="v1"))
+    assert k.alive == ["more/0", "web/0"]
+    k.spec = k.spec._replace(pools=(k.spec.pools[0], k.spec.pools[2]))
+    k.reload()
+    assert k.m.phase == "running"
+
+
+def test_another_liveness_probe_looks_at_the_living() -> None:
+    k = serving(1)
+    k.reload(web("v1", 1, liveness=spec.Probe(tcp="127.0.0.1:1")))
+    assert k.orders == ["inspect web/0 live"]
+
+
+def test_a_new_socket_is_closed_at_the_stop_although_its_rollout_was_not_over() -> None:
+    k = Machine(web("v1", 1, sockets=("http",)), sockets=[socket("http", 80)])
+    k.quick = {"v1"}
+    k.start()
+    k.advance(20)
+    k.reload(web("slow", 1, sockets=("http",)), sockets=(socket("http", 81),))
+    k.forget()
+    k.signal(TERM)
+    assert "close http http" in k.orders
+
+
 def test_a_key_that_cannot_change_is_reported_and_does_not_change() -> None:
     k = serving(1)
     k.reload(shutdown=spec.Shutdown(drain_delay=77.0), log=spec.Log(format="json"))
