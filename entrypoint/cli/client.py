@@ -10,7 +10,7 @@ import sys
 import time
 
 from entrypoint.cli.common import EXIT_FAILED, complain
-from entrypoint.config.location import find_control
+from entrypoint.config.location import CONTROL_NAME, find_config, find_control
 
 TYPE_CHECKING = False  # `typing` would cost a probe 3 ms
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Connection:
         """
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
-        self._sock = _connect(find_control(option, os.environ), self._deadline)
+        self._sock = _find(option, self._deadline)
         self._read = bytearray()
         who = self._sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)  # struct ucred: pid, uid, gid
         self.pid = int.from_bytes(who[:4], sys.byteorder)  # of the master, as seen from here; 0: not visible from here
@@ -126,6 +126,40 @@ def guarded(command: Callable[[], int]) -> int:
     except ControlError as error:
         complain(str(error))
         return EXIT_FAILED
+
+
+def _find(option: str, deadline: float | None) -> _socket.socket:
+    """Connect where the master listens. Raises UnreachableError."""
+    try:
+        return _connect(find_control(option, os.environ), deadline)
+    except NoSocketError:
+        others = [] if option else _elsewhere()
+        if not others:
+            raise
+    return _connect(others, deadline)
+
+
+def _elsewhere() -> list[str]:
+    """Less usual places: where the configuration says, and where process 1 of another user would listen."""
+    found = []
+    path = os.environ.get("ENTRYPOINT_CONTROL__SOCKET", "")
+    config = find_config(None, os.environ)
+    if not path and os.path.exists(config):
+        import yaml
+
+        try:
+            with open(config, "rb") as file:
+                path = str(yaml.safe_load(file)["control"]["socket"])
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+            pass
+    if path.startswith("/"):
+        found.append(path)
+    if os.geteuid() == 0:
+        try:
+            found.append(f"/dev/shm/entrypoint-{os.stat('/proc/1').st_uid}/{CONTROL_NAME}")  # noqa: S108 - see find_control
+        except OSError:
+            pass
+    return [place for place in found if os.path.lexists(place)]
 
 
 def _connect(paths: list[str], deadline: float | None) -> _socket.socket:

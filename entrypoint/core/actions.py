@@ -40,7 +40,7 @@ class Select(NamedTuple):
 
 
 class CheckQueue(NamedTuple):
-    """Count the connections that wait on the worker's own sockets; answer with `QueueChecked`."""
+    """Count the connections that wait on the worker's own sockets, see if it is busy; answer with `QueueChecked`."""
 
     serial: int
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 GROUP_GRACE = 1.0  # what a dead worker left in its process group gets between TERM and KILL
 QUIT_GRACE = 1.0  # between the stop signal and SIGKILL when the master quits
 QUEUE_INTERVAL = 0.05  # between two looks at the queue of a worker that is to stop
+BUSY_PATIENCE = 3.0  # what a worker that never rests gets to read what it has accepted; a full queue takes about that
 LAST_CALL = 1.0  # what pre_stop leaves to the stop signal at least
 KILL_INTERVAL = 5.0  # between two SIGKILLs of a process that does not go (uninterruptible sleep)
 KILL_PATIENCE = 1.0  # while stopping: after that, an unkillable process is left to the kernel
@@ -122,10 +123,15 @@ def drain_due(m: Master, w: Worker, now: float, _: None) -> None:
 
 
 def queue_checked(m: Master, w: Worker, now: float, event: QueueChecked) -> None:
-    """Stop it when nobody waits on its sockets, or when half of its time is gone."""
+    """Stop it when nobody waits on its sockets and it has rested, or when half of its time is gone.
+
+    A server under load accepts all that waits at once and reads it later. It rests only when it has read everything.
+    """
     if w.signalled or w.hook:
         return
-    if event.waiting == 0:
+    if event.waiting:
+        w.quiet_at = now
+    if event.waiting == 0 and not (event.busy and now < w.quiet_at + BUSY_PATIENCE):
         send_stop(m, w)
     else:
         m.arm(w, min(now + QUEUE_INTERVAL, last_call(w)))

@@ -79,6 +79,7 @@ class QueueChecked(NamedTuple):
 
     serial: int
     waiting: int
+    busy: bool = False  # it runs: there may be connections that it has accepted and not read yet
 
 
 class Notified(NamedTuple):

@@ -12,7 +12,7 @@ from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core.model import NEVER
 from entrypoint.core.step import new_master, step
-from entrypoint.master import kernel, monitor
+from entrypoint.master import kernel, monitor, processes
 from entrypoint.master.children import Children
 from entrypoint.master.reloading import Reloader
 from entrypoint.master.requests import Requests
@@ -235,10 +235,11 @@ class Loop:
 
     def _check_queue(self, order: act.CheckQueue) -> None:
         running = self.children.by_serial.get(order.serial)
-        waiting = 0
-        if self.sockets and running is not None:
+        waiting, busy = 0, False
+        if self.sockets and running is not None and running.alive:
             waiting = self.sockets.waiting(running.template.sockets, running.slot)
-        self.tell(ev.QueueChecked(order.serial, waiting))
+            busy = processes.is_busy(running.pid)
+        self.tell(ev.QueueChecked(order.serial, waiting, busy))
 
     def _close_sockets(self, order: act.CloseSockets) -> None:
         if self.sockets is None:

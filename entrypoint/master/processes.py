@@ -18,6 +18,15 @@ def start_time(pid: int) -> int | None:
         return None
 
 
+def is_busy(pid: int) -> bool:
+    """Whether the main thread of the process runs, or would if it could; False where that is not to be seen."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split(None, 1)[0] in (b"R", b"D")
+    except (OSError, IndexError):
+        return False
+
+
 def children(pid: int) -> list[int]:
     """The living and dead children of a process; empty when it is gone."""
     try:

@@ -52,6 +52,7 @@ def test_the_commands_find_their_master_without_a_writable_path(run: Run, option
     box.wait_for('"pool_ready"')
     code, output = box.container.exec_run(["entrypoint", "status", "--json"])
     assert code == 0, output
+    assert isinstance(output, bytes)
     status = json.loads(output)
     assert status["pid"] == 1
     assert [w["id"] for w in status["pools"]["web"]["workers"]] == ["web/0", "web/1"]
@@ -60,6 +61,18 @@ def test_the_commands_find_their_master_without_a_writable_path(run: Run, option
     for what in ("live", "ready", "startup"):
         assert box.container.exec_run(["entrypoint", "probe", what]).exit_code == 0
     assert box.stop()[0] == 0
+
+
+def test_the_commands_find_a_configured_socket(run: Run) -> None:
+    box = run(config=f"{CONFIG}control: {{socket: /tmp/c.sock}}\n")
+    box.wait_for('"pool_ready"')
+    assert box.container.exec_run(["entrypoint", "probe", "ready"]).exit_code == 0
+
+
+def test_root_finds_the_master_of_another_user(run: Run) -> None:
+    box = run(config=CONFIG)
+    box.wait_for('"pool_ready"')
+    assert box.container.exec_run(["entrypoint", "probe", "ready"], user="0").exit_code == 0
 
 
 def test_another_user_in_the_container_cannot_command_its_master(run: Run) -> None:

@@ -199,7 +199,7 @@ def test_a_file_that_never_rests_is_reported_all_the_same(monitor: Any, file: Pa
 
 
 def test_writes_to_its_neighbours_are_no_change(start: Any, file: Path) -> None:
-    monitor = start(timing={"unquiet": 100})
+    monitor = start(timing={"quiet": 0.5, "unquiet": 100})
     monitor.follow(file)
     settle(monitor)
     with subprocess.Popen(["sh", "-c", "while :; do echo > neighbour; done"], cwd=file.parent) as busy:

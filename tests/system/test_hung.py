@@ -262,7 +262,7 @@ def test_a_shell_script_beats_although_nothing_can_be_written(start: Start, scri
 
 def test_a_master_that_was_stopped_blames_nobody_and_finds_the_hung_afterwards(start: Start, script: Script) -> None:
     beater = script("beater.py", BEATER + SIMPLE)
-    web = pool("python3", beater, timeout="2s", more=", workers: 3, boot_timeout: 5s")
+    web = pool("python3", beater, timeout="1500ms", more=", workers: 3, boot_timeout: 4s")
     config = f"pools: {{web: {web}}}\ncontrol: {{enabled: false}}"
     masters = [start(config), start(config, pid1=True)]
     workers = []
@@ -273,15 +273,16 @@ def test_a_master_that_was_stopped_blames_nobody_and_finds_the_hung_afterwards(s
     frozen = list(workers[0].values())  # as if the whole container had been: nobody did beat either
     for pid in (*frozen, *(m.pid for m in masters)):
         os.kill(pid, signal.SIGSTOP)
-    select.select([], [], [], 6.1)  # the time itself is what is looked at
+    select.select([], [], [], 4.6)  # the time itself is what is looked at
     for pid in (*(m.pid for m in masters), *frozen):
         os.kill(pid, signal.SIGCONT)
     for master in masters:
-        assert master.wait_for("master_stalled", level="warning")["seconds"] > 3
-        no_one_hangs(master, 2.3 if master is masters[0] else 0)
+        assert master.wait_for("master_stalled", level="warning")["seconds"] > 2
+        no_one_hangs(master, 1.8 if master is masters[0] else 0)
+    for known in workers:
+        os.kill(next(iter(known.values())), signal.SIGUSR1)
     for master, known in zip(masters, workers, strict=True):
-        pid, victim = next(iter(known.items()))
-        os.kill(victim, signal.SIGUSR1)
+        pid = next(iter(known))
         master.wait_for("worker_hung", pid=pid)
         master.wait_for("worker_exited", pid=pid, reason="heartbeat_timeout")
         assert master.stop()[0] == 0

@@ -101,7 +101,10 @@ def test_surge_and_unavailability_are_used_and_not_exceeded(live: Live, rollout:
     started(master, 4)
     assert live.run("restart", "web", "--wait")[0] == 0
     master.wait_for("rollout_completed")
-    assert bounds(master.events) == (ready, living)
+    fewest, most = bounds(master.events)
+    assert fewest >= ready
+    assert most <= living
+    assert fewest < 4 or most > 5
     live.settled(size=4)
     assert master.stop()[0] == 0
 

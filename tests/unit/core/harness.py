@@ -125,6 +125,7 @@ class Machine:
         self.litter: set[str] = set()  # leave processes in their group that ignore TERM
         self.on_stop = ev.Outcome(code=0)  # how the others end when told to
         self.queues: dict[str, deque[int]] = {}  # answers to CheckQueue; then 0
+        self.busy: set[str] = set()  # workers that do not rest
         self.mute = False  # queues cannot be counted: there is no answer
         self.hooks: dict[str, str | None] = {}  # how lifecycle commands end, by name; None: not by themselves
         self.quick: set[str] = set()  # programs that say READY=1 as soon as they run
@@ -384,7 +385,8 @@ class Machine:
             case act.CheckQueue():
                 if not self.mute:
                     answers = self.queues.get(who)
-                    self.tell(ev.QueueChecked(order.serial, answers.popleft() if answers else 0))
+                    waiting = answers.popleft() if answers else 0
+                    self.tell(ev.QueueChecked(order.serial, waiting, busy=who in self.busy))
             case act.RunHook() | act.KillHook():
                 self._hook(order, about)
             case act.Sweep():

@@ -254,6 +254,10 @@ class Stories(RuleBasedStateMachine):
     def queues_fill(self, who: str, waiting: list[int], *, mute: bool) -> None:
         self.k.queues[who], self.k.mute = deque(waiting), mute
 
+    @rule(who=WHO)
+    def it_does_not_rest(self, who: str) -> None:
+        self.k.busy.symmetric_difference_update({who})
+
     @rule(kind=st.sampled_from(["polite", "stubborn", "unkillable"]))
     def something_is_left_over(self, kind: str) -> None:
         self.k.leftovers.add(kind)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+import pytest
+
 from entrypoint.config.spec import Socket
 from tests.unit.core.harness import Machine, pool, running
 
@@ -109,6 +111,26 @@ def test_a_worker_is_stopped_when_its_queue_is_empty_and_quiesce_has_passed() ->
     k.advance(0.5)
     assert k.orders[1:] == ["check web/0"] * 3 + [f"signal web/0 {TERM}"]
     assert k.signals_at == [(0.3, "web/0", TERM)]
+
+
+def test_a_worker_gets_to_read_what_it_has_accepted() -> None:
+    k = served(quiesce=0.2)
+    k.busy.add("web/0")
+    k.signal(TTOU)
+    k.advance(1)
+    assert k.signals == []
+    k.busy.clear()
+    k.advance(1)
+    assert k.signals_at == [(pytest.approx(1, abs=0.06), "web/0", TERM)]
+
+
+def test_a_worker_that_never_rests_gets_three_seconds_after_its_queue_is_empty() -> None:
+    k = served(quiesce=0.2, timeout=20)
+    k.queues["web/0"] = deque([1] * 20)
+    k.busy.add("web/0")
+    k.signal(TTOU)
+    k.advance(10)
+    assert k.signals_at == [(pytest.approx(0.2 + 19 * 0.05 + 3, abs=0.06), "web/0", TERM)]
 
 
 def test_a_queue_that_never_empties_gets_half_of_the_time() -> None:

@@ -1,0 +1,551 @@
+"""A new configuration takes effect while everything runs: what it changes and nothing else, or nothing at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.live import FAST, Live, end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.system.conftest import Master, Start
+
+    Script = Callable[[str, str], str]
+
+# Says which of its sockets answers.
+SERVER = f"""#!{sys.executable} -S
+import os, select, socket
+names = os.environ["LISTEN_FDNAMES"].split(":")
+socks = {{socket.socket(fileno=3 + n): name for n, name in enumerate(names)}}
+while True:
+    for sock in select.select(list(socks), [], [])[0]:
+        sock.setblocking(False)
+        try:
+            connection, _ = sock.accept()
+        except BlockingIOError:
+            continue
+        connection.sendall(socks[sock].encode())
+        connection.close()
+"""
+NO_HUP = "[sh, -c, 'trap \"\" TERM; echo deaf; while :; do sleep 0.02; done']"
+
+
+@pytest.fixture
+def live(start: Start, entrypoint: str, tmp_path: Path) -> Live:
+    return Live(start, entrypoint, tmp_path)
+
+
+@pytest.fixture
+def ports() -> list[int]:
+    socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    numbers = [sock.getsockname()[1] for sock in socks]
+    for sock in socks:
+        sock.close()
+    return numbers
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock.getsockname()[1]
+
+
+def sleep(seconds: int, more: str = FAST) -> str:
+    return f"{{command: [sleep, '{seconds}'], {more}}}"
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+
+
+def told(port: int) -> str:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        return sock.recv(100).decode()
+
+
+def reloaded(live: Live, config: str) -> None:
+    """Have another configuration take effect, rollouts included."""
+    live.write(config)
+    code, _, error = live.run("reload", "--wait")
+    assert code == 0, error
+
+
+def refused(live: Live, config: str) -> list[str]:
+    """Have a configuration rejected; why it was."""
+    live.write(config)
+    code, out, error = live.run("reload", "--wait")
+    assert (code, out) == (1, "")
+    return error.splitlines()
+
+
+# -- pools ---------------------------------------------------------------------------------------------------
+
+
+def test_only_what_has_changed_is_touched(live: Live) -> None:
+    master = live.start(f"pools: {{a: {sleep(1000)}, b: {sleep(2000)}, c: {sleep(3000)}}}")
+    before = {name: live.settled(name, size=1) for name in "abc"}
+    live.write(f"pools: {{c: {sleep(3000)}, b: {sleep(2001)}, a: {sleep(1000)}}}")
+    code, out, _ = live.run("reload", "--wait")
+    assert (code, out) == (
+        0, "b: rollout to generation 2 has begun\nb: rollout to generation 2 completed\n",
+    )  # fmt: skip
+    assert live.pids("a") == before["a"]
+    assert live.pids("c") == before["c"]
+    assert command(live.settled("b", size=1)[0]) == "sleep 2001"
+    assert live.run("reload", "--wait") == (0, "nothing to replace\n", "")
+    assert live.status()["config"]["error"] == ""
+    assert master.stop()[0] == 0
+
+
+def test_another_count_restarts_nobody(live: Live) -> None:
+    def config(count: int) -> str:
+        return f"pools: {{web: {sleep(1000, f'workers: {count}, {FAST}')}}}"
+
+    master = live.start(config(2))
+    old = live.settled(size=2)
+    reloaded(live, config(4))
+    assert live.settled(size=4)[:2] == old
+    reloaded(live, config(1))
+    assert live.settled(size=1)[0] not in old, "the oldest go"
+    assert not master.all("rollout_started")
+    assert master.stop()[0] == 0
+
+
+def test_another_treatment_restarts_nobody_and_takes_effect(live: Live) -> None:
+    def config(treatment: str) -> str:
+        return f"pools: {{web: {{command: {NO_HUP}, {treatment}}}}}"
+
+    master = live.start(config("stop: {timeout: 1h}, restart: {min_uptime: 1h}"))
+    old = live.pids()
+    master.wait_for_line("deaf")
+    reloaded(
+        live,
+        config(
+            "stop: {timeout: 200ms, signal: USR1}, restart: {min_uptime: 0s}, boot_timeout: 1h, critical: false,"
+            "rollout: {max_surge: 3}, min_ready_workers: 50%, ready: {after: 50ms}"
+        ),
+    )
+    assert live.pids() == old
+    assert not master.all("rollout_started")
+    live.run("scale", "web", "2")
+    master.wait_for("worker_ready", slot=1)  # in no time
+    reloaded(live, config("stop: {timeout: 200ms}, ready: {after: 50ms}"))
+    code, seconds = master.stop()
+    assert code == 137
+    assert seconds < 5
+    assert [e["timeout"] for e in master.all("worker_killed")] == [0.2, 0.2]
+
+
+def test_another_environment_or_user_is_another_generation(live: Live) -> None:
+    master = live.start(f"pools: {{web: {sleep(1000)}}}")
+    pids = {*live.settled(size=1)}
+    for number, change in enumerate(("env: {A: b}", "umask: '077'", "cwd: /", "user: '1234569'"), 2):
+        reloaded(live, f"pools: {{web: {sleep(1000, f'{change}, {FAST}')}}}")
+        assert live.pool()["generation"] == number
+        pids |= {*live.settled(size=1)}
+    assert len(pids) == 5
+    assert master.stop()[0] == 0
+
+
+def test_pools_appear_in_their_order_and_disappear(live: Live, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    cache = f"cache: {sleep(1000, f'ready: {{exec: [test, -e, {gate}], period: 100ms}}')}"
+    app = f"app: {sleep(2000, f'after: [web, cache], {FAST}')}"
+    master = live.start(f"pools: {{web: {sleep(3000)}}}")
+    web = live.settled(size=1)
+    live.write(f"pools: {{{app}, {cache}, web: {sleep(3000)}}}")
+    assert live.run("reload") == (0, "nothing to replace\n", "")
+    master.wait_for("worker_started", pool="cache")
+    assert live.pool("app")["state"] == "waiting"
+    gate.touch()
+    ready, later = master.wait_for("worker_ready", pool="cache"), master.wait_for("worker_started", pool="app")
+    assert master.events.index(later) > master.events.index(ready)
+    live.settled("app", size=1)
+    assert live.run("probe", "startup")[0] == 0
+
+    live.write(f"pools: {{web: {sleep(3000)}}}")
+    assert live.run("reload", "--wait")[0] == 0
+    for pool in ("app", "cache"):
+        master.wait_for("pool_removed", pool=pool)
+        master.wait_for("worker_exited", pool=pool)
+    master.until(lambda: list(live.status()["pools"]) == ["web"])
+    assert live.pids() == web
+    assert master.stop()[0] == 0
+
+
+def test_a_pool_that_comes_back_before_it_is_gone(live: Live) -> None:
+    slow = "[sh, -c, 'trap \"sleep 0.5; exit 0\" TERM; echo up; while :; do sleep 0.02; done']"
+    with_it = f"pools: {{web: {sleep(1000)}, slow: {{command: {slow}, {FAST}}}}}"
+    master = live.start(with_it)
+    master.wait_for_line("up")
+    old = live.settled("slow", size=1)
+    reloaded(live, f"pools: {{web: {sleep(1000)}}}")
+    reloaded(live, with_it)
+    assert live.settled("slow", size=1) != old
+    assert master.stop()[0] == 0
+
+
+def test_a_change_in_the_middle_of_a_rollout_supersedes_it_and_one_that_is_taken_back_ends_it(live: Live) -> None:
+    def config(seconds: int, ready: str = "ready: {when: notify}, boot_timeout: 0s") -> str:
+        return f"pools: {{web: {sleep(seconds, f'workers: 2, restart: {{min_uptime: 300ms}}, {ready}')}}}"
+
+    now = "ready: {after: 50ms}"
+    master = live.start(config(1000, now))
+    old = live.settled(size=2)
+    live.write(config(2000))
+    first = live.begin("reload", "--wait")
+    master.wait_for("worker_started", slot=2)
+    live.write(config(1000))
+    assert live.run("reload") == (0, "nothing to replace\n", "")
+    assert end(first)[::2] == (
+        1, "entrypoint: web: rollout to generation 2 aborted: the change was taken back\n",
+    )  # fmt: skip
+    assert live.settled(size=2) == old
+    live.write(config(3000))
+    second = live.begin("reload", "--wait")
+    master.wait_for("worker_started", slot=2)
+    reloaded(live, config(4000, now))
+    assert end(second)[0] == 1
+    assert [command(pid) for pid in live.settled(size=2)] == ["sleep 4000"] * 2
+    assert live.pool()["generation"] == 4
+    assert master.stop()[0] == 0
+
+
+# -- sockets -------------------------------------------------------------------------------------------------
+
+
+def test_sockets_appear_move_and_disappear(live: Live, script: Script, ports: list[int], tmp_path: Path) -> None:
+    server, path = script("server", SERVER), tmp_path / "s"
+
+    def config(**binds: object) -> str:
+        sockets = ", ".join(f"{name}: {{bind: '{bind}'}}" for name, bind in binds.items())
+        return f"sockets: {{{sockets}}}\npools: {{web: {{command: [{server}], sockets: [{', '.join(binds)}], {FAST}}}}}"
+
+    one, two, three = (f"127.0.0.1:{port}" for port in ports)
+    master = live.start(config(a=one))
+    assert told(ports[0]) == "a"
+    reloaded(live, config(a=one, b=two, c=f"unix:{path}"))
+    assert [told(ports[0]), told(ports[1])] == ["a", "b"]
+    assert path.is_socket()
+    reloaded(live, config(a=three, b=two))
+    assert [told(ports[2]), told(ports[1])] == ["a", "b"]
+    with pytest.raises(ConnectionRefusedError):
+        told(ports[0])
+    assert not path.exists()
+    assert list(live.status()["sockets"]) == ["a", "b"]
+    reloaded(live, config(b=two))
+    assert told(ports[1]) == "b"
+    with pytest.raises(ConnectionRefusedError):
+        told(ports[2])
+    assert master.stop()[0] == 0
+
+
+def test_a_socket_stays_as_long_as_an_old_generation_needs_it(live: Live, script: Script, ports: list[int]) -> None:
+    server = script("server", SERVER)
+
+    def config(port: int, program: str) -> str:
+        return f"""
+        sockets: {{a: {{bind: "127.0.0.1:{port}"}}}}
+        pools: {{web: {{command: {program}, sockets: [a], {FAST}}}}}
+        """
+
+    master = live.start(config(ports[0], f"[{server}]"))
+    old = live.settled(size=1)
+    live.write(config(ports[1], "[sh, -c, exit 1]"))
+    assert live.run("reload", "--wait")[0] == 1
+    os.kill(old[0], signal.SIGKILL)
+    master.wait_for("worker_exited", pid=old[0])
+    assert told(ports[0]) == "a", "the last good generation, on the socket that it had"
+    reloaded(live, config(ports[1], f"[{server}, new]"))
+    assert told(ports[1]) == "a"
+    with pytest.raises(ConnectionRefusedError):
+        told(ports[0])
+    assert master.stop()[0] == 0
+
+
+def test_another_backlog_restarts_nobody(live: Live, script: Script, ports: list[int]) -> None:
+    def config(backlog: int) -> str:
+        return f"""
+        sockets: {{a: {{bind: "127.0.0.1:{ports[0]}", backlog: {backlog}}}}}
+        pools: {{web: {{command: [sleep, '1000'], sockets: [a], {FAST}}}}}
+        """
+
+    master = live.start(config(1))
+    old = live.settled(size=1)
+    reloaded(live, config(3))
+    assert live.pids() == old
+    assert live.status()["sockets"]["a"]["backlog"] == 3
+    socks = [socket.create_connection(("127.0.0.1", ports[0]), timeout=10) for _ in range(4)]  # one more than it is
+    for sock in socks:
+        sock.close()
+    assert master.stop()[0] == 0
+
+
+def test_a_port_that_is_taken_rejects_all_of_it(live: Live, script: Script, ports: list[int], taken: int) -> None:
+    server = script("server", SERVER)
+    good = f"""
+        sockets: {{a: {{bind: "127.0.0.1:{ports[0]}", backlog: 5}}}}
+        pools: {{web: {{command: [{server}], sockets: [a], {FAST}}}}}
+        """
+    master = live.start(good)
+    old = live.settled(size=1)
+    errors = refused(
+        live,
+        f"""
+        sockets:
+          a: {{bind: "127.0.0.1:{ports[0]}", backlog: 6}}
+          b: {{bind: "127.0.0.1:{ports[1]}"}}
+          c: {{bind: "127.0.0.1:{taken}"}}
+        pools: {{web: {{command: [{server}], workers: 3, sockets: [a], {FAST}}}, more: {sleep(1)}}}
+        log: {{level: error}}
+        """,
+    )
+    assert len(errors) == 1
+    assert errors[0].startswith(
+        f"entrypoint: cannot bind 127.0.0.1:{taken} (socket c): address already in use; pid {os.getpid()} "
+    )
+    assert f"entrypoint: {live.status()['config']['error']}" == errors[0]
+    assert master.wait_for("reload_failed")["error"] in errors[0]
+    assert live.settled(size=1) == old
+    assert list(live.status()["pools"]) == ["web"]
+    assert live.status()["sockets"]["a"]["backlog"] == 5
+    with pytest.raises(ConnectionRefusedError):
+        told(ports[1])
+    assert told(ports[0]) == "a"
+    reloaded(live, good)
+    assert live.status()["config"]["error"] == ""
+    assert master.stop()[0] == 0
+
+
+# -- what cannot be used -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bad", "place", "why"),
+    [
+        ("pools: {web: [}", 2, "not YAML"),
+        ("pools:\n  web: {comand: [sleep, '1000']}", 3, "did you mean command?"),
+        ("pools:\n  web: {command: [sleep, '1000']}\n  web: {command: [sleep, '1']}", 4, "twice"),
+        ("pools: {web: {command: [sleep, '${NO_SUCH_NAME}']}}", 2, "NO_SUCH_NAME"),
+    ],
+)
+@pytest.mark.parametrize("how", ["HUP", "reload"])
+def test_what_is_wrong_changes_nothing_and_is_said(live: Live, bad: str, place: int, why: str, how: str) -> None:
+    good = f"pools: {{web: {sleep(1000)}}}"
+    master = live.start(good)
+    old, before = live.settled(size=1), live.status()["config"]
+    live.write(bad)
+    if how == "HUP":
+        master.send(signal.SIGHUP)
+    else:
+        error = live.run("reload")[2]
+        assert error.startswith("entrypoint: cannot load ")
+        assert why in error
+    said = master.wait_for("reload_failed")["error"]
+    assert said.startswith(f"cannot load {live.file}:{place}: ")
+    assert why in said
+    assert why in live.status()["config"]["error"]
+    assert live.status()["config"]["sha256"] == before["sha256"]
+    assert live.pids() == old
+    assert not master.all("rollout_started")
+    reloaded(live, good)
+    assert live.status()["config"]["error"] == ""
+    assert live.pids() == old
+    assert master.stop()[0] == 0
+
+
+def test_every_error_is_said(live: Live) -> None:
+    master = live.start(f"pools: {{web: {sleep(1000)}}}")
+    errors = refused(live, "pools: {web: {command: [], workers: many, stop: {timeout: x}}}")
+    assert len(errors) == 3
+    for _ in errors:
+        master.wait_for("reload_failed")
+    live.file.unlink()
+    assert live.run("reload")[2] == f"entrypoint: cannot load {live.file}: no such file or directory\n"
+    os.mkfifo(live.file)
+    assert live.run("reload")[2] == f"entrypoint: cannot load {live.file}: not a regular file\n"
+    assert master.stop()[0] == 0
+
+
+def test_what_cannot_change_is_said_and_the_rest_takes_effect(live: Live) -> None:
+    master = live.start(f"pools: {{web: {sleep(1000)}}}\nlog: {{level: info}}")
+    old = live.settled(size=1)
+    reloaded(
+        live,
+        f"""
+        pools: {{web: {sleep(1000, f"workers: 2, {FAST}")}}}
+        init: [{{name: again, command: [echo, again]}}]
+        shutdown: {{drain_delay: 1h}}
+        signals: {{HUP: ignore}}
+        log: {{level: debug, format: console}}
+        """,
+    )
+    live.settled(size=2)
+    keys = {master.wait_for("reload_incomplete")["key"] for _ in range(4)}
+    assert keys == {"init", "shutdown", "log.format", "signals"}
+    assert old[0] in live.pids()
+    code, seconds = master.stop()
+    assert code == 0
+    assert seconds < 2
+    assert "again" not in master.said
+
+
+def test_the_log_level_changes(live: Live) -> None:
+    def config(level: str) -> str:
+        return f"pools: {{web: {sleep(1000)}}}\nlog: {{level: {level}}}"
+
+    master = live.start(config("info"))
+    old = live.settled(size=1)
+    reloaded(live, config("error"))
+    before = len(master.events)
+    assert live.run("restart", "web", "--wait")[0] == 0
+    reloaded(live, config("info"))
+    master.wait_for("config_reloaded", sha256=live.status()["config"]["sha256"][:12])
+    assert not [e for e in master.events[before:] if e["event"].startswith(("worker", "rollout"))]
+    assert live.settled(size=1) != old
+    assert not master.all("reload_incomplete")
+    assert master.stop()[0] == 0
+
+
+# -- the process that reads it -------------------------------------------------------------------------------
+
+
+def caught(live: Live, *, hup: bool = True) -> int:
+    """Stop the process that reads the configuration in the middle; its pid. The file is large: that takes a while."""
+    master = live.master
+    known = set(master.children())
+    if hup:
+        master.send(signal.SIGHUP)
+    found = master.until(lambda: set(master.children()) - known)
+    (pid,) = found
+    os.kill(pid, signal.SIGSTOP)
+    assert master.until(lambda: master.status_of(pid, "State"))[0] in "TtRSD"
+    return int(pid)
+
+
+@pytest.fixture
+def reading(live: Live) -> Live:
+    """A master that is being kept from its configuration."""
+    names = ", ".join(f"NAME_{n}: {n}" for n in range(5000))
+    live.start(f"pools: {{web: {sleep(1000, f'env: {{{names}}}, {FAST}')}}}")
+    live.settled(size=1)
+    return live
+
+
+def test_the_process_that_reads_it_is_killed(reading: Live) -> None:
+    master, old = reading.master, reading.pids()
+    os.kill(caught(reading), signal.SIGKILL)
+    error = master.wait_for("reload_failed")["error"]
+    assert error == f"cannot load {reading.file}: the process that reads it was killed"
+    assert reading.status()["config"]["error"] == error
+    assert reading.pids() == old
+    master.until(lambda: master.children() == old)
+    reloaded(reading, f"pools: {{web: {sleep(2000)}}}")
+    assert master.stop()[0] == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_stop_does_not_wait_for_a_process_that_reads_and_hangs(reading: Live, signum: int) -> None:
+    master, stuck = reading.master, caught(reading)
+    assert reading.pool()["state"] == "running"
+    waiting = reading.begin("reload", "--wait")
+    master.until(lambda: "reload" in command(waiting.pid))
+    code, seconds = master.stop(signum)
+    assert code == 0
+    assert seconds < 2
+    assert not master.alive(stuck)
+    assert end(waiting)[0] == 1
+
+
+def test_what_is_asked_for_while_it_is_read_waits_its_turn(reading: Live) -> None:
+    master, old = reading.master, reading.pids()
+    stuck = caught(reading)
+    waiting = [reading.begin("reload", "--wait") for _ in range(3)]
+    for _ in range(3):
+        master.send(signal.SIGHUP)
+    assert reading.run("scale", "web", "2")[0] == 0
+    reading.settled(size=2)
+    os.kill(stuck, signal.SIGCONT)
+    for process in waiting:
+        assert end(process)[0] == 0
+    master.wait_for("rollout_completed")
+    assert not set(old) & set(reading.settled(size=2))
+    assert master.stop()[0] == 0
+
+
+# -- what lies over the file ---------------------------------------------------------------------------------
+
+
+def test_the_environment_and_the_command_line_still_lie_over_the_file(live: Live) -> None:
+    def config(seconds: int, more: str = "") -> str:
+        return f"pools: {{web: {sleep(seconds, f'{FAST}{more}')}}}"
+
+    master = live.start(
+        config(1000),
+        args=["--set", "pools.web.nice=3", "--", "sleep", "5000"],
+        env={"WEB_CONCURRENCY": "2", "ENTRYPOINT_POOLS__WEB__ENV__A": "b"},
+    )
+    old = live.settled(size=2)
+    reloaded(live, config(2000))
+    assert live.settled(size=2) == old, "the command line says the command"
+    reloaded(live, config(2000, ", env: {A: c, D: e}, nice: 4"))
+    for pid in live.settled(size=2):
+        assert command(pid) == "sleep 5000"
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert {b"A=b", b"D=e"} <= {*environment}
+        assert not any(line.startswith(b"WEB_CONCURRENCY") for line in environment)
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, master.pid) + 3
+    reloaded(live, config(2000, ", env: {D: e}, workers: 3"))  # said, it counts
+    live.settled(size=3)
+    assert master.stop()[0] == 0
+
+
+def test_a_pinned_size_survives_a_reload_until_the_count_changes(live: Live) -> None:
+    def config(count: int, seconds: int = 1000) -> str:
+        return f"pools: {{web: {sleep(seconds, f'workers: {count}, {FAST}')}}}"
+
+    master = live.start(config(2))
+    live.run("scale", "web", "3")
+    reloaded(live, config(2, 2000))
+    live.settled(size=3)
+    assert live.pool()["pinned"]
+    reloaded(live, config(1, 2000))
+    live.settled(size=1)
+    assert not live.pool()["pinned"]
+    live.run("scale", "web", "0")
+    live.settled(size=0)
+    master.send(signal.SIGTTIN)
+    live.settled(size=1)
+    assert live.pool()["pinned"]
+    reloaded(live, config(1, 2000))
+    live.run("scale", "web", "2")
+    live.settled(size=2)
+    live.run("scale", "web", "reset")
+    live.settled(size=1)
+    assert not live.pool()["pinned"]
+    assert master.stop()[0] == 0
+
+
+def test_another_env_file_rolls_nobody_and_is_read_at_the_next_spawn(live: Live, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("A=one\n")
+    (tmp_path / "secret").write_text("first")
+    more = f"env_from: [{tmp_path}/env], env: {{B: {{file: {tmp_path}/secret}}}}, {FAST}"
+    master = live.start(f"pools: {{web: {sleep(1000, more)}}}")
+    old = live.settled(size=1)
+    (tmp_path / "env").write_text("A=two\n")
+    (tmp_path / "secret").write_text("second")
+    assert live.run("reload", "--wait") == (0, "nothing to replace\n", "")
+    assert live.pids() == old
+    master.send(signal.SIGHUP)
+    master.wait_for("rollout_completed")
+    environment = Path(f"/proc/{live.pids()[0]}/environ").read_bytes().split(b"\0")
+    assert {b"A=two", b"B=second"} <= {*environment}
+    assert master.stop()[0] == 0
