@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - loaded already
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from entrypoint.config.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Process
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 MASTERS_OWN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
-class Identity(NamedTuple):
+class Identity(Record):
     """Who a worker is."""
 
     pool: str

@@ -8,10 +8,10 @@ pipe from the process that reads the configuration to the master.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from entrypoint.config.record import Record
 
 
-class Credentials(NamedTuple):
+class Credentials(Record):
     """Who a process runs as; every field final, so that nothing is looked up between fork and exec."""
 
     uid: int
@@ -21,7 +21,7 @@ class Credentials(NamedTuple):
     home: str = ""  # for HOME; empty: left as inherited
 
 
-class Process(NamedTuple):
+class Process(Record):
     """How to start one process."""
 
     argv: tuple[str, ...]  # may hold $(NAME), resolved per worker
@@ -38,7 +38,7 @@ class Process(NamedTuple):
     oom_score_adj: int | None = None
 
 
-class Backoff(NamedTuple):
+class Backoff(Record):
     """Delays between the lives of a worker that keeps failing."""
 
     initial: float = 1.0
@@ -47,7 +47,7 @@ class Backoff(NamedTuple):
     jitter: float = 0.1  # a fraction of the delay, added or taken away
 
 
-class Restart(NamedTuple):
+class Restart(Record):
     """When a worker that ended is replaced."""
 
     policy: str = "always"  # always | on-failure | never
@@ -56,7 +56,7 @@ class Restart(NamedTuple):
     backoff: Backoff = Backoff()
 
 
-class Stop(NamedTuple):
+class Stop(Record):
     """How a worker is stopped."""
 
     signal: int = 15
@@ -65,14 +65,14 @@ class Stop(NamedTuple):
     delay: float | None = None  # None: shutdown.drain_delay
 
 
-class Command(NamedTuple):
+class Command(Record):
     """A command beside a worker's own: a hook or a probe, run with the worker's environment, user and directory."""
 
     argv: tuple[str, ...]  # may hold $(NAME), resolved per worker
     display: str  # as it stands in the configuration: safe to log
 
 
-class Probe(NamedTuple):
+class Probe(Record):
     """A question asked of a worker again and again; the fields have Kubernetes' meaning."""
 
     exec: Command | None = None  # exactly one of exec, http and tcp is set
@@ -85,7 +85,7 @@ class Probe(NamedTuple):
     display: str = ""  # what is asked, as it stands in the configuration: safe to log
 
 
-class Ready(NamedTuple):
+class Ready(Record):
     """How a worker proves that it can work."""
 
     when: str = "alive"  # alive | notify | accepting | probe; of an init command: exit
@@ -93,7 +93,7 @@ class Ready(NamedTuple):
     probe: Probe | None = None  # probe
 
 
-class Heartbeat(NamedTuple):
+class Heartbeat(Record):
     """Signs of life that a worker owes."""
 
     timeout: float = 0.0  # the longest silence; 0: none are expected
@@ -101,21 +101,21 @@ class Heartbeat(NamedTuple):
     abort_grace: float = 5.0  # between abort_signal and SIGKILL
 
 
-class Lifecycle(NamedTuple):
+class Lifecycle(Record):
     """Commands around a worker's life."""
 
     post_start: Command | None = None  # part of its boot
     pre_stop: Command | None = None  # before its stop signal
 
 
-class Share(NamedTuple):
+class Share(Record):
     """So many of a pool's workers, or such a part of them."""
 
     value: float
     percent: bool = False
 
 
-class Rollout(NamedTuple):
+class Rollout(Record):
     """How workers are replaced by a new generation; the fields have the meaning of a Deployment's strategy."""
 
     max_surge: Share = Share(1)
@@ -124,7 +124,7 @@ class Rollout(NamedTuple):
     deadline: float = 600.0  # the longest time without progress; 0: none
 
 
-class Auto(NamedTuple):
+class Auto(Record):
     """`workers: auto`: sized by the cgroup's limits, which are read again every 10 s."""
 
     per_cpu: float = 1.0
@@ -133,7 +133,7 @@ class Auto(NamedTuple):
     memory: int = 0  # bytes each worker needs; 0: memory does not count
 
 
-class Pool(NamedTuple):
+class Pool(Record):
     """Workers started the same way."""
 
     name: str
@@ -155,7 +155,7 @@ class Pool(NamedTuple):
     foreground: bool = False  # init mode: stdin, terminal, descriptors and environment pass through
 
 
-class Init(NamedTuple):
+class Init(Record):
     """A one-shot command before any pool."""
 
     name: str
@@ -163,7 +163,7 @@ class Init(NamedTuple):
     timeout: float = 0.0  # 0: none
 
 
-class Socket(NamedTuple):
+class Socket(Record):
     """One address that the master binds and holds."""
 
     name: str
@@ -180,7 +180,7 @@ class Socket(NamedTuple):
     bind: str = ""  # as written, for messages
 
 
-class Shutdown(NamedTuple):
+class Shutdown(Record):
     """The limits of the master's own end."""
 
     drain_delay: float = 0.0
@@ -188,27 +188,27 @@ class Shutdown(NamedTuple):
     termination_log: str = "/dev/termination-log"
 
 
-class Log(NamedTuple):
+class Log(Record):
     """What the master writes to its standard output."""
 
     level: str = "info"  # debug | info | warning | error
     format: str = "auto"  # json | console | auto
 
 
-class Control(NamedTuple):
+class Control(Record):
     """The socket that `entrypoint status` and its like speak to."""
 
     enabled: bool = True
     socket: str = "auto"  # a path; auto: the first place that can be written
 
 
-class Reload(NamedTuple):
+class Reload(Record):
     """What makes the master read its configuration again."""
 
     watch: bool = False  # a change of the file
 
 
-class Spec(NamedTuple):
+class Spec(Record):
     """A whole configuration."""
 
     pools: tuple[Pool, ...]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from entrypoint.config.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Command, Probe, Socket
     from entrypoint.core.model import Template
 
 
-class Spawn(NamedTuple):
+class Spawn(Record):
     """Start the worker's process; answer with `Spawned` or `SpawnRefused` before any other event."""
 
     serial: int
@@ -19,33 +21,33 @@ class Spawn(NamedTuple):
     template: Template
 
 
-class Signal(NamedTuple):
+class Signal(Record):
     """Send a signal to the worker's main process, and to nothing else of its group."""
 
     serial: int
     signum: int
 
 
-class KillTree(NamedTuple):
+class KillTree(Record):
     """SIGKILL the worker, its process group, and the descendants that left the group."""
 
     serial: int
 
 
-class Select(NamedTuple):
+class Select(Record):
     """Let the kernel choose the worker's own sockets for new connections, or no longer."""
 
     serial: int
     chosen: bool
 
 
-class CheckQueue(NamedTuple):
+class CheckQueue(Record):
     """Count the connections that wait on the worker's own sockets, see if it is busy; answer with `QueueChecked`."""
 
     serial: int
 
 
-class CloseSockets(NamedTuple):
+class CloseSockets(Record):
     """Close the master's copies of these sockets; the workers' copies go on serving the queue.
 
     `forget`: they are no longer configured, so nothing of them is to stay behind.
@@ -55,7 +57,7 @@ class CloseSockets(NamedTuple):
     forget: bool = False
 
 
-class Inspect(NamedTuple):
+class Inspect(Record):
     """Look at the worker from outside: for a proof that it can work (`ready`), or whether it still does (`live`)."""
 
     serial: int
@@ -63,7 +65,7 @@ class Inspect(NamedTuple):
     probe: Probe | None  # None: `ready`, whether it accepts connections; `live`, look no longer
 
 
-class RunHook(NamedTuple):
+class RunHook(Record):
     """Run a lifecycle command beside the worker; answer with `HookEnded`."""
 
     serial: int
@@ -71,20 +73,20 @@ class RunHook(NamedTuple):
     command: Command
 
 
-class KillHook(NamedTuple):
+class KillHook(Record):
     """SIGKILL the worker's lifecycle command and its process group."""
 
     serial: int
 
 
-class Reload(NamedTuple):
+class Reload(Record):
     """Read the configuration again; answer with `SpecChanged` or `SpecRejected`."""
 
     roll_all: bool
     asker: int = 0
 
 
-class Answer(NamedTuple):
+class Answer(Record):
     """Tell whoever asked what came of it: an error, or the (pool, generation) of each rollout that began."""
 
     asker: int
@@ -92,7 +94,7 @@ class Answer(NamedTuple):
     rollouts: tuple[tuple[str, int], ...] = ()
 
 
-class RolloutEnded(NamedTuple):
+class RolloutEnded(Record):
     """Let everybody who waits for it know."""
 
     pool: str
@@ -101,13 +103,13 @@ class RolloutEnded(NamedTuple):
     reason: str = ""
 
 
-class Sweep(NamedTuple):
+class Sweep(Record):
     """Send a signal to every remaining descendant of the master; `Childless` tells when none is left."""
 
     signum: int
 
 
-class Report(NamedTuple):
+class Report(Record):
     """Write one line to the log."""
 
     level: str
@@ -118,7 +120,7 @@ class Report(NamedTuple):
     fields: dict[str, Any] = {}  # noqa: RUF012 - never changed; named tuples have no default factories
 
 
-class Exit(NamedTuple):
+class Exit(Record):
     """Leave with this code; nothing is left to do. `fields` name the worker that decided it, if one did."""
 
     code: int

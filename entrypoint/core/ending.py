@@ -123,14 +123,12 @@ def drain_due(m: Master, w: Worker, now: float, _: None) -> None:
 
 
 def queue_checked(m: Master, w: Worker, now: float, event: QueueChecked) -> None:
-    """Stop it when nobody waits on its sockets and it has rested, or when half of its time is gone.
-
-    A server under load accepts all that waits at once and reads it later. It rests only when it has read everything.
-    """
+    """Stop it when nobody waits on its sockets and it has rested, or when half of its time is gone."""
     if w.signalled or w.hook:
         return
     if event.waiting:
         w.quiet_at = now
+    # Under load a server accepts all that waits at once, and reads it later: it has read everything when it rests.
     if event.waiting == 0 and not (event.busy and now < w.quiet_at + BUSY_PATIENCE):
         send_stop(m, w)
     else:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from entrypoint.config.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Process, Spec
 
 
-class Outcome(NamedTuple):
+class Outcome(Record):
     """How a process ended: an exit code, or the signal that ended it."""
 
     code: int | None = None
@@ -20,40 +22,40 @@ class Outcome(NamedTuple):
         return 128 + self.signal if self.signal is not None else self.code or 0
 
 
-class Started(NamedTuple):
+class Started(Record):
     """The master is able to spawn."""
 
 
-class Ticked(NamedTuple):
+class Ticked(Record):
     """The earliest deadline may have passed."""
 
 
-class SignalReceived(NamedTuple):
+class SignalReceived(Record):
     """The master itself got a signal."""
 
     signum: int
 
 
-class Spawned(NamedTuple):
+class Spawned(Record):
     """A process exists for the worker; whether its program can be executed is not known yet."""
 
     serial: int
 
 
-class Executed(NamedTuple):
+class Executed(Record):
     """The worker's process runs its program."""
 
     serial: int
 
 
-class SpawnRefused(NamedTuple):
+class SpawnRefused(Record):
     """The kernel made no process (process limit, memory, descriptors)."""
 
     serial: int
     error: str
 
 
-class Exited(NamedTuple):
+class Exited(Record):
     """A worker's main process was reaped.
 
     `alone` is false while other processes of its process group live; they have been sent TERM. `error` says why
@@ -67,14 +69,14 @@ class Exited(NamedTuple):
     chance: float = 0.5
 
 
-class GroupGone(NamedTuple):
+class GroupGone(Record):
     """The last process of a worker's process group is gone."""
 
     serial: int
     chance: float = 0.5
 
 
-class QueueChecked(NamedTuple):
+class QueueChecked(Record):
     """So many connections wait on the worker's own socket."""
 
     serial: int
@@ -82,7 +84,7 @@ class QueueChecked(NamedTuple):
     busy: bool = False  # it runs: there may be connections that it has accepted and not read yet
 
 
-class Notified(NamedTuple):
+class Notified(Record):
     """The worker said something about itself; see sd_notify(3)."""
 
     serial: int
@@ -94,27 +96,27 @@ class Notified(NamedTuple):
     status: str | None = None
 
 
-class Proved(NamedTuple):
+class Proved(Record):
     """A look at the worker from outside says that it is able to work."""
 
     serial: int
 
 
-class Hidden(NamedTuple):
+class Hidden(Record):
     """A look at the worker from outside is not possible."""
 
     serial: int
     error: str
 
 
-class NotLive(NamedTuple):
+class NotLive(Record):
     """The worker's liveness probe failed so often that it counts as hung."""
 
     serial: int
     error: str
 
 
-class HookEnded(NamedTuple):
+class HookEnded(Record):
     """A lifecycle command of the worker ended, or could not be started; `error` is empty when it did its work."""
 
     serial: int
@@ -122,20 +124,20 @@ class HookEnded(NamedTuple):
     error: str = ""
 
 
-class Stalled(NamedTuple):
+class Stalled(Record):
     """The master itself did not run for so many seconds."""
 
     seconds: float
 
 
-class HelperWanted(NamedTuple):
+class HelperWanted(Record):
     """A process of the master's own is needed from now on; told again, it changes nothing."""
 
     name: str
     process: Process
 
 
-class SpecChanged(NamedTuple):
+class SpecChanged(Record):
     """A new configuration was read, and its sockets are bound."""
 
     spec: Spec
@@ -143,14 +145,14 @@ class SpecChanged(NamedTuple):
     asker: int = 0
 
 
-class SpecRejected(NamedTuple):
+class SpecRejected(Record):
     """The new configuration cannot be used; nothing was changed."""
 
     errors: tuple[str, ...]
     asker: int = 0
 
 
-class Asked(NamedTuple):
+class Asked(Record):
     """Somebody on the control socket wants something; answer with `Answer`."""
 
     asker: int
@@ -160,14 +162,14 @@ class Asked(NamedTuple):
     slot: int | None = None  # signal: None for all
 
 
-class Resized(NamedTuple):
+class Resized(Record):
     """The limits of the container ask for another size of a pool."""
 
     pool: str
     workers: int
 
 
-class Childless(NamedTuple):
+class Childless(Record):
     """The master has no child left, so no descendant either."""
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from entrypoint.config.record import Record
 from entrypoint.core.actions import Report
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ CHLD, TTIN, TTOU, WINCH = 17, 21, 22, 28
 STALL = 5.0  # seconds; a loop that is so late was not running, whatever the heartbeats are
 
 
-class Template(NamedTuple):
+class Template(Record):
     """What a worker's process is born with. Another template takes another process: a rollout."""
 
     process: spec.Process

@@ -149,21 +149,21 @@ class Children:
         channel = running.channel
         if channel is None:
             return False
-        messages, refused, more = channel.read(running.pid, running.uid)
-        for said in messages:
+        read = channel.read(running.pid, running.uid)
+        for said in read.messages:
             self.loop.tell(
                 ev.Notified(running.serial, said.ready, said.beat, said.hung, said.stopping, said.extend, said.status)
             )
             if said.mainpid and not running.warned:
                 running.warned = True
                 self.loop.log_worker("warning", "main_pid_ignored", running, reason="a worker cannot name another")
-        if refused:
-            self.rejected += refused
+        if read.refused:
+            self.rejected += read.refused
             if not running.refused:
                 running.refused = True
                 error = "cannot accept a message: not from the worker or a descendant of it, or too long"
                 self.loop.log_worker("warning", "message_refused", running, error=error)
-        return more
+        return read.more
 
     def _hang_up(self, running: Running) -> None:
         """Read the last words of a worker that has ended."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 import os
 import signal
-from typing import NamedTuple
 
+from entrypoint.config.record import Record
 from entrypoint.core.events import Outcome
 
 PR_SET_PDEATHSIG = 1
@@ -103,7 +103,7 @@ def catchable() -> set[int]:
     return {int(n) for n in signal.valid_signals()} - {int(n) for n in UNCATCHABLE}
 
 
-class Dead(NamedTuple):
+class Dead(Record):
     """A child that has ended and still is a zombie: its pid and group cannot belong to anybody else yet."""
 
     pid: int

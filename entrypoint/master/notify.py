@@ -9,7 +9,9 @@ from __future__ import annotations
 # Not `socket`, which is half a megabyte of names that PID 1 has no use for.
 import _socket
 import os
-from typing import Any, NamedTuple
+from typing import Any
+
+from entrypoint.config.record import Record
 
 MAX_MESSAGE = 4096  # bytes
 MAX_LINES = 64  # of one message
@@ -24,7 +26,7 @@ MAX_STEPS = 64  # from a sender up to its worker
 ROOM = _socket.CMSG_SPACE(12)  # struct ucred
 
 
-class Message(NamedTuple):
+class Message(Record):
     """What one datagram says."""
 
     ready: bool = False
@@ -39,7 +41,7 @@ class Message(NamedTuple):
     mainpid: bool = False  # it tried to name another main process
 
 
-class Read(NamedTuple):
+class Read(Record):
     """What was there to read."""
 
     messages: list[Message]  # in order; a beat after a beat is left out, and so is what says nothing

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from entrypoint.config.environment import worker_environment
+from entrypoint.config.record import Record
 from entrypoint.master import kernel
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ CANNOT_EXECUTE, NOT_FOUND = 126, 127  # as the shell reports it
 OWN_PID = ("LISTEN_PID", "WATCHDOG_PID")
 
 
-class Surroundings(NamedTuple):
+class Surroundings(Record):
     """What is the same for every worker."""
 
     environ: Mapping[str, str]
@@ -38,7 +39,7 @@ class Surroundings(NamedTuple):
     nofile: tuple[int, int] | None = None  # limits of open files as they were before the master raised its own
 
 
-class Task(NamedTuple):
+class Task(Record):
     """One process to start: a worker, a hook of a worker, or a helper of the master."""
 
     process: Process
@@ -51,7 +52,7 @@ class Task(NamedTuple):
     bare: bool = False  # a helper: the master's environment, told neither who it is nor of its sockets
 
 
-class Child(NamedTuple):
+class Child(Record):
     """A new process; `status` reads as empty when its program has been executed, as the error when it cannot be."""
 
     pid: int

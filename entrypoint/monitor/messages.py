@@ -6,27 +6,29 @@ monitor speaks with strangers, and the master has to be safe from it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from entrypoint.config.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.environment import Identity
     from entrypoint.config.spec import Probe, Process
 
 
-class Follow(NamedTuple):
+class Follow(Record):
     """Follow the configuration file."""
 
     path: str
     sha256: str  # of the content that the master runs by
 
 
-class Loaded(NamedTuple):
+class Loaded(Record):
     """The master has read this content, and accepted or rejected it: it need not hear of it again."""
 
     sha256: str
 
 
-class Watch(NamedTuple):
+class Watch(Record):
     """Look at a worker; one that is watched already is watched anew."""
 
     serial: int
@@ -39,7 +41,7 @@ class Watch(NamedTuple):
     identity: Identity
 
 
-class Forget(NamedTuple):
+class Forget(Record):
     """Look no longer; what is not watched is no error."""
 
     serial: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,12 +23,14 @@ Start = Callable[..., "Example"]
 class Example:
     """A running `entrypoint run` and the lines it has printed so far."""
 
-    def __init__(self, entrypoint: str, config: Path, env: dict[str, str]) -> None:
+    def __init__(self, entrypoint: str, config: Path, control: Path, env: dict[str, str]) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.control = control
+        self._entrypoint = entrypoint
         self.process = subprocess.Popen(
             [entrypoint, "run", "-c", config.name],
             cwd=config.parent,
-            env={**os.environ, "PATH": path, **env},
+            env={**os.environ, "PATH": path, "ENTRYPOINT_CONTROL__SOCKET": str(control), **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -53,6 +56,11 @@ class Example:
                 raise EOFError(f"{pattern} never came, the program ended with:\n{self.output}")
         return match
 
+    def ask(self, *words: str) -> str:
+        """What a command answers that speaks to the running master."""
+        argv = [self._entrypoint, *words, "--socket", str(self.control)]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
+
     def stop(self, timeout: float = 30) -> int:
         self.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + timeout
@@ -62,11 +70,11 @@ class Example:
 
 
 @pytest.fixture
-def start(entrypoint: str, root: Path) -> Iterator[Start]:
+def start(entrypoint: str, root: Path, tmp_path: Path) -> Iterator[Start]:
     examples = []
 
-    def begin(config: str, **env: str) -> Example:
-        examples.append(Example(entrypoint, root / config, env))
+    def begin(config: str | Path, **env: str) -> Example:
+        examples.append(Example(entrypoint, root / config, tmp_path / "c.sock", env))
         return examples[-1]
 
     yield begin
@@ -89,14 +97,19 @@ def port() -> int:
         return number
 
 
+def ask(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        body: str = answer.read().decode()
+    return body
+
+
 def ask_until(port: int, workers: set[str], timeout: float = 30) -> dict[str, int]:
     """Ask the web server again and again until each of the workers has answered; return their pids."""
     seen: dict[str, int] = {}
     deadline = time.monotonic() + timeout
     while not workers <= seen.keys():
         assert time.monotonic() < deadline, f"only {sorted(seen)} answered"
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
-            match = re.fullmatch(r"hello from (\S+), pid (\d+)\n", answer.read().decode())
+        match = re.fullmatch(r"hello from (\S+), pid (\d+)\n", ask(port))
         assert match is not None
         seen[match[1]] = int(match[2])
     return seen
@@ -131,6 +144,49 @@ def test_the_ticker_of_the_first_example_ticks_and_ends_by_itself(start: Start, 
     example.wait_for(r"ticker/0: tick 2\n")
     assert example.stop() == 0, example.output
     assert re.search(r"ticker/0: asked to stop after \d+ ticks", example.output)
+
+
+def test_a_change_of_the_first_example_replaces_its_web_workers_and_loses_no_request(
+    start: Start, port: int, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "examples", tmp_path / "examples")
+    config = Path(shutil.copy(root / "config.yaml", tmp_path))
+    example = start(config, PORT=str(port))
+    example.wait_for(r"pool_ready\W.*pool_ready\W")
+    assert "hello from web/" in ask(port)
+
+    new = config.with_name("new.yaml")
+    new.write_text(config.read_text().replace("hello from", "good day from"))
+    new.rename(config)
+    deadline = time.monotonic() + 30
+    in_a_row = 0
+    while in_a_row < 20:  # both workers are new ones then
+        assert time.monotonic() < deadline, "the old ones are still there"
+        in_a_row = in_a_row + 1 if "good day from web/" in ask(port) else 0
+    example.wait_for(r"rollout_started")
+    assert "ticker/0" in example.ask("status")
+    assert example.stop() == 0, example.output
+    assert "rollout_failed" not in example.output
+    assert len(re.findall(r"worker_started\W+pool\W+ticker", example.output)) == 1
+
+
+def test_a_worker_of_the_notify_example_that_hangs_says_where_and_is_replaced(start: Start) -> None:
+    example = start("examples/notify/config.yaml")
+    example.wait_for(r"worker_ready.*worker_ready")
+    status = ""
+    pid = int(example.wait_for(r"jobs/1: at work, pid (\d+)")[1])
+    deadline = time.monotonic() + 30
+    while status.count("pieces of work done") < 2:
+        assert time.monotonic() < deadline, status
+        status = example.ask("status")
+    assert re.search(rf"jobs/1\s+{pid}\s+ready", status), status
+
+    os.kill(pid, signal.SIGUSR1)
+    example.wait_for(r"jobs/1: hangs.*worker_hung")
+    example.wait_for(r"Fatal Python error: Aborted.*in work\n")
+    example.wait_for(r"worker_hung.*jobs/1: at work, pid \d+.*worker_ready")
+    assert example.stop() == 0, example.output
+    assert len(re.findall(r"asked to stop\n", example.output)) == 2
 
 
 def test_redis_starts_before_its_clients_and_stops_after_them(start: Start, port: int) -> None:

@@ -10,7 +10,7 @@ from entrypoint.config.spec import Socket
 
 def spec(bind: str, name: str = "http", **options: object) -> Socket:
     """A socket as a configuration has it."""
-    return Socket(name, bind=bind, **parse_bind(bind)._asdict())._replace(**options)  # type: ignore[arg-type]
+    return Socket(name, bind=bind, **parse_bind(bind)._asdict())._replace(**options)
 
 
 class Clients:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 import threading
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
     from tests.system.conftest import Event, Master, Start
 
 FAST = "ready: {after: 50ms}, restart: {min_uptime: 300ms}"  # a rollout has come through when its youngest has, too
+
+# Speaks sd_notify(3), as much of it as it is told to: `ready`, `beat`; `dies` of an alarm.
+SPEAKER = f"""#!{sys.executable} -S
+import os, select, signal, socket, sys
+print(os.path.basename(sys.argv[0]), "up", flush=True)
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+sock.connect("\\0" + os.environ["NOTIFY_SOCKET"][1:])
+if "ready" in sys.argv:
+    sock.send(b"READY=1")
+if "dies" in sys.argv:
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+while True:
+    select.select([], [], [], 0.1)
+    if "beat" in sys.argv:
+        sock.send(b"WATCHDOG=1")
+"""
 
 
 class Live:
@@ -36,18 +53,35 @@ class Live:
         self.master = self._start(self.text(config), **options)
         return self.master
 
+    def start_file(self, path: Path) -> Master:
+        self.file = path
+        self.master = self._start(args=["-c", str(path)])
+        return self.master
+
     def write(self, config: str) -> None:
         """As an editor does it: the file is there at any time, and never half written."""
         new = self.file.with_name(".new")
         new.write_text(self.text(config))
         new.rename(self.file)
 
+    def reach(self) -> socket.socket:
+        """A connection to the master, as soon as it takes one."""
+
+        def connect() -> bool:
+            try:
+                sock.connect(str(self.socket))
+            except OSError:
+                return False
+            return True
+
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        poll(connect)
+        return sock
+
     def ask(self, what: str, **fields: Any) -> dict[str, Any]:
         """The master's first answer to a request."""
-        poll(self.socket.exists)
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
-            sock.connect(str(self.socket))
+        with self.reach() as sock:
             sock.sendall(json.dumps({"ask": what, **fields}).encode() + b"\n")
             answer: dict[str, Any] = json.loads(sock.makefile().readline())
             return answer
@@ -66,7 +100,7 @@ class Live:
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Start a command that speaks to the master."""
-        poll(self.socket.exists)
+        self.reach().close()
         argv = [self._entrypoint, *words, "--socket", str(self.socket)]
         return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -86,6 +120,11 @@ class Live:
         pool: dict[str, Any] = {}
         poll(settled, timeout=20)
         return [w["pid"] for w in pool["workers"]]
+
+
+def started(master: Master, count: int, pool: str = "web") -> list[int]:
+    """The pids of so many workers, when they are ready."""
+    return [master.wait_for("worker_ready", pool=pool)["pid"] for _ in range(count)]
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:

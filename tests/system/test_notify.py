@@ -402,7 +402,7 @@ def test_nobody_gets_more_time_to_stop_than_the_platform_gives(start: Start, scr
 
 FLOOD = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-say("READY=1")
+say("READY=1", "STATUS=0")
 count = 0
 while True:
     count += 1
