@@ -21,10 +21,10 @@ run: $(VENV)/.wheel
 test:
 	scripts/setup-test-machine
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist loadgroup
 
 unit: $(VENV)/.wheel $(VENV)/.test
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n auto tests/unit
 
 lint: $(VENV)/.wheel $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .

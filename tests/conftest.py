@@ -10,6 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`: a file stays in one process, and all tests with containers do. Most tests wait most of the time."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder != "unit":
+            item.add_marker(pytest.mark.xdist_group("docker" if folder == "docker" else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's top folder."""

@@ -45,14 +45,10 @@ def fault(m: Master, w: Worker, now: float, cause: str, error: str) -> None:
 def begin_stop(m: Master, w: Worker, now: float) -> None:
     """Out of the kernel's choice, then pre_stop, then the stop signal."""
     pool, stop = w.pool, w.pool.spec.stop
-    if not w.signalled:
-        w.stop_deadline = NEVER if stop.timeout is None else now + stop.timeout
+    w.stop_deadline = NEVER if stop.timeout is None else now + stop.timeout
     w.beats = False
     end_hook(m, w)
     m.enter(w, DRAINING)
-    if w.signalled:  # it was on its way out already
-        m.arm(w, w.stop_deadline)
-        return
     if w.chosen and pool.status != STOPPING and pool.size:  # of a whole pool nobody is left to be chosen instead
         unchoose(m, w)
         w.quiet_at = now + stop.quiesce
@@ -76,12 +72,11 @@ def send_stop(m: Master, w: Worker) -> None:
 
 def leaves_by_itself(m: Master, w: Worker, now: float) -> None:
     """It says that it stops: it owes no heartbeat any more, has the time of a stop, and needs no stop signal."""
-    if w.signalled:
-        return
     timeout = w.pool.spec.stop.timeout
     w.beats = False
     w.signalled = True
     w.stop_deadline = NEVER if timeout is None else now + timeout
+    m.enter(w, DRAINING)
     unchoose(m, w)
     m.arm(w, w.stop_deadline)
     m.report("info", "worker_stopping", w, reason="its own decision")
@@ -91,12 +86,16 @@ def drain_again(m: Master, w: Worker, _now: float, reason: str) -> None:
     """One stop signal, never a second; but from now on it is gone for somebody's reason, and not replaced."""
     if not w.reason and w.outcome is None:
         m.ask_to_go(w, reason)
+    if w.stop_deadline > m.ends_by:  # it asked for more time when there was no end in sight
+        w.stop_deadline = m.ends_by
+        m.arm(w, min(w.deadline, w.stop_deadline if w.signalled else last_call(w)))
 
 
 def hurry(m: Master, w: Worker, now: float, _: None) -> None:
     """The master quits: the stop signal now, SIGKILL soon."""
-    if w.state in (STARTING, READY):
+    if not w.reason:
         m.ask_to_go(w, "shutdown")
+    if w.state in (STARTING, READY):
         w.beats = False
         m.enter(w, DRAINING)
     w.stop_deadline = min(w.stop_deadline, now + QUIT_GRACE)
@@ -157,6 +156,11 @@ def heard_draining(m: Master, w: Worker, now: float, event: Notified) -> None:
     """It may ask for more time."""
     if event.status is not None:
         w.status = event.status
+    extend(m, w, now, event)
+
+
+def extend(m: Master, w: Worker, now: float, event: Notified) -> None:
+    """Move the deadline of its stop if it asks for that, though not beyond the master's own."""
     if event.extend and w.stop_deadline != NEVER:
         w.stop_deadline = max(w.stop_deadline, min(now + event.extend, m.ends_by))
         if w.signalled:

@@ -28,6 +28,7 @@ def heard_ready(m: Master, w: Worker, now: float, event: Notified) -> None:
         abort(m, w, now, "heartbeat_timeout", 0.0)
     elif event.stopping:
         ending.leaves_by_itself(m, w, now)
+        ending.extend(m, w, now, event)
 
 
 def heard_late(_m: Master, w: Worker, _now: float, event: Notified) -> None:
@@ -38,8 +39,6 @@ def heard_late(_m: Master, w: Worker, _now: float, event: Notified) -> None:
 def ready_due(m: Master, w: Worker, now: float, _: None) -> None:
     """Its heartbeat is overdue, unless it, or the master, has a reason."""
     if not w.beats:
-        if w.signalled:  # it said that it was on its way out
-            ending.overdue(m, w, now)
         return
     timeout = w.template.heartbeat
     limit = max(w.beat_at, m.amnesty_at) + timeout

@@ -26,10 +26,11 @@ def template(m: Master, pool: spec.Pool) -> Template:
 
 def link(m: Master) -> None:
     """Find out again which pools come after which."""
+    specs = {p.name: p for p in m.spec.pools}
     for pool in m.pools.values():
         pool.after, pool.dependents = [], []
     for pool in m.pools.values():
-        for name in pool.spec.after:
+        for name in specs.get(pool.name, pool.spec).after:
             if name in m.pools:
                 pool.after.append(m.pools[name])
                 m.pools[name].dependents.append(pool)

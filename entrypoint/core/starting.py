@@ -94,7 +94,9 @@ def heard_starting(m: Master, w: Worker, now: float, event: Notified) -> None:
     if event.ready and w.pool.spec.ready.when == "notify":
         w.proven = True
         try_ready(m, w, now)
-    if w.state == STARTING:
+    if w.state == STARTING and event.hung:
+        health.abort(m, w, now, "heartbeat_timeout", 0.0)
+    elif w.state == STARTING:
         wait(m, w)
     elif w.state == READY and (event.hung or event.stopping):
         health.heard_ready(m, w, now, event._replace(ready=False))

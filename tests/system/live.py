@@ -7,14 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.system.conftest import alive, comm, poll
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.system.conftest import Event, Master, Start
 
 FAST = "ready: {after: 50ms}, restart: {min_uptime: 300ms}"  # a rollout has come through when its youngest has, too
@@ -125,6 +124,23 @@ class Live:
 def started(master: Master, count: int, pool: str = "web") -> list[int]:
     """The pids of so many workers, when they are ready."""
     return [master.wait_for("worker_ready", pool=pool)["pid"] for _ in range(count)]
+
+
+def sleep(seconds: int, more: str = FAST) -> str:
+    """A pool that does nothing for so long."""
+    return f"{{command: [sleep, '{seconds}'], {more}}}"
+
+
+def command(pid: int) -> str:
+    """What the process runs."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+
+
+def reloaded(live: Live, config: str) -> None:
+    """Have another configuration take effect, rollouts included."""
+    live.write(config)
+    code, _, error = live.run("reload", "--wait")
+    assert code == 0, error
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:

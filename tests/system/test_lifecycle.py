@@ -235,6 +235,7 @@ def test_a_pre_stop_that_hangs_is_killed_and_leaves_the_worker_its_signal_and_ti
     assert master.wait() == 0
     assert master.said == ["up", "hook", "asked", "bye"]
     assert not master.all("worker_killed")
+    assert not master.all("sweep")
 
 
 def test_a_worker_that_does_not_go_is_killed_at_the_timeout_that_covers_pre_stop(start: Start, script: Script) -> None:

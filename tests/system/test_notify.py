@@ -309,7 +309,7 @@ LEAVER = """
 signal.signal(signal.SIGTERM, lambda *_: print("asked to stop", flush=True))
 signal.signal(signal.SIGABRT, lambda *_: print("aborted", flush=True))
 say("READY=1")
-say("STOPPING=1", "STATUS=on my way")
+say("STOPPING=1", "STATUS=on my way", *sys.argv[2:])
 open(sys.argv[1]).read()
 print("gone", flush=True)
 """
@@ -319,7 +319,8 @@ def test_a_worker_that_says_it_stops_owes_no_beat_and_is_replaced_when_it_is_gon
     live: Live, script: Script, gate: str
 ) -> None:
     leaver = script("leaver.py", SAY + LEAVER)
-    pool = f"command: [python3, {leaver}, {gate}], ready: {{when: notify}}, heartbeat: {{timeout: 1s}}"
+    command = f"command: [python3, {leaver}, {gate}, EXTEND_TIMEOUT_USEC=30000000], stop: {{timeout: 300ms}}"
+    pool = f"{command}, ready: {{when: notify}}, heartbeat: {{timeout: 1s}}"
     master = live.start(f"pools: {{web: {{{pool}, restart: {{min_uptime: 0s}}}}}}")
     first = master.wait_for("worker_stopping", reason="its own decision")
     with pytest.raises(TimeoutError):

@@ -6,15 +6,15 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.live import FAST, Live, end
+from tests.system.live import FAST, Live, command, end, reloaded, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.system.conftest import Start
 
@@ -58,24 +58,9 @@ def taken() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
-def sleep(seconds: int, more: str = FAST) -> str:
-    return f"{{command: [sleep, '{seconds}'], {more}}}"
-
-
-def command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-
-
 def told(port: int) -> str:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
         return sock.recv(100).decode()
-
-
-def reloaded(live: Live, config: str) -> None:
-    """Have another configuration take effect, rollouts included."""
-    live.write(config)
-    code, _, error = live.run("reload", "--wait")
-    assert code == 0, error
 
 
 def refused(live: Live, config: str) -> list[str]:
@@ -190,6 +175,31 @@ def test_a_pool_that_comes_back_before_it_is_gone(live: Live) -> None:
     reloaded(live, f"pools: {{web: {sleep(1000)}}}")
     reloaded(live, with_it)
     assert live.settled("slow", size=1) != old
+    assert master.stop()[0] == 0
+
+
+def test_a_pool_that_need_not_wait_any_more_is_started(live: Live) -> None:
+    never = f"ready: {{exec: ['false'], period: 1s}}, {FAST.partition(', ')[2]}"
+    master = live.start(f"pools: {{cache: {sleep(1000, never)}, web: {sleep(2000, f'after: [cache], {FAST}')}}}")
+    master.wait_for("worker_started", pool="cache")
+    reloaded(live, f"pools: {{web: {sleep(2000)}}}")
+    live.settled(size=1)
+    assert live.status()["phase"] == "running"
+    assert master.stop()[0] == 0
+
+
+def test_what_crashes_in_a_loop_is_mended(live: Live) -> None:
+    more = "workers: 2, ready: {after: 50ms}, restart: {min_uptime: 300ms, backoff: {initial: 1h, max: 1h}}"
+    master = live.start(f"pools: {{web: {{command: [sh, -c, exit 1], {more}}}}}")
+    for _ in range(2):
+        master.wait_for("pool_backoff")
+    live.write(f"pools: {{web: {{command: [sh, -c, exit 2], {more}}}}}")
+    code, _, error = live.run("reload", "--wait")
+    assert code == 1
+    assert "ended by error 2" in error
+    reloaded(live, f"pools: {{web: {sleep(1000, more)}}}")
+    live.settled(size=2)
+    assert not master.all("giving_up")
     assert master.stop()[0] == 0
 
 
@@ -415,74 +425,4 @@ def test_the_log_level_changes(live: Live) -> None:
     assert [e["pid"] for e in master.all("worker_started")] == old
     assert not master.all("rollout_started")
     assert not master.all("reload_incomplete")
-    assert master.stop()[0] == 0
-
-
-# -- what lies over the file ---------------------------------------------------------------------------------
-
-
-def test_the_environment_and_the_command_line_still_lie_over_the_file(live: Live) -> None:
-    def config(seconds: int, more: str = "") -> str:
-        return f"pools: {{web: {sleep(seconds, f'{FAST}{more}')}}}"
-
-    master = live.start(
-        config(1000),
-        args=["--set", "pools.web.nice=3", "--", "sleep", "5000"],
-        env={"WEB_CONCURRENCY": "2", "ENTRYPOINT_POOLS__WEB__ENV__A": "b"},
-    )
-    old = live.settled(size=2)
-    reloaded(live, config(2000))
-    assert live.settled(size=2) == old, "the command line says the command"
-    reloaded(live, config(2000, ", env: {A: c, D: e}, nice: 4"))
-    for pid in live.settled(size=2):
-        assert command(pid) == "sleep 5000"
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        assert {b"A=b", b"D=e"} <= {*environment}
-        assert not any(line.startswith(b"WEB_CONCURRENCY") for line in environment)
-        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, master.pid) + 3
-    reloaded(live, config(2000, ", env: {D: e}, workers: 3"))  # said, it counts
-    live.settled(size=3)
-    assert master.stop()[0] == 0
-
-
-def test_a_pinned_size_survives_a_reload_until_the_count_changes(live: Live) -> None:
-    def config(count: int, seconds: int = 1000) -> str:
-        return f"pools: {{web: {sleep(seconds, f'workers: {count}, {FAST}')}}}"
-
-    master = live.start(config(2))
-    live.run("scale", "web", "3")
-    reloaded(live, config(2, 2000))
-    live.settled(size=3)
-    assert live.pool()["pinned"]
-    reloaded(live, config(1, 2000))
-    live.settled(size=1)
-    assert not live.pool()["pinned"]
-    live.run("scale", "web", "0")
-    live.settled(size=0)
-    master.send(signal.SIGTTIN)
-    live.settled(size=1)
-    assert live.pool()["pinned"]
-    reloaded(live, config(1, 2000))
-    live.run("scale", "web", "2")
-    live.settled(size=2)
-    live.run("scale", "web", "reset")
-    live.settled(size=1)
-    assert not live.pool()["pinned"]
-    assert master.stop()[0] == 0
-
-
-def test_another_env_file_rolls_nobody_and_is_read_at_the_next_spawn(live: Live, tmp_path: Path) -> None:
-    (tmp_path / "env").write_text("A=one\n")
-    (tmp_path / "secret").write_text("first")
-    more = f"env_from: [{tmp_path}/env], env: {{B: {{file: {tmp_path}/secret}}}}, {FAST}"
-    master = live.start(f"pools: {{web: {sleep(1000, more)}}}")
-    old = live.settled(size=1)
-    (tmp_path / "env").write_text("A=two\n")
-    (tmp_path / "secret").write_text("second")
-    assert live.run("reload", "--wait") == (0, "nothing to replace\n", "")
-    assert live.pids() == old
-    master.send(signal.SIGHUP)
-    master.wait_for("rollout_completed")
-    environment = Path(f"/proc/{live.pids()[0]}/environ").read_bytes().split(b"\0")
-    assert {b"A=two", b"B=second"} <= {*environment}
     assert master.stop()[0] == 0

@@ -7,15 +7,15 @@ import resource
 import signal
 import subprocess
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.live import FAST, SPEAKER, Census, Live, bounds, end, started
+from tests.system.live import FAST, SPEAKER, Census, Live, bounds, command, end, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.system.conftest import Event, Start
 
@@ -188,7 +188,7 @@ def test_a_program_that_is_no_good_goes_and_the_old_one_stays(live: Live, script
     master.wait_for("worker_exited", pid=old[0])
     new, kept = live.settled(size=2)
     assert kept == old[1]
-    assert b"one" in Path(f"/proc/{new}/cmdline").read_bytes()
+    assert "one" in command(new)
 
     code, _, error = live.run("restart", "web", "--wait")
     assert code == 1
@@ -200,7 +200,7 @@ def test_a_program_that_is_no_good_goes_and_the_old_one_stays(live: Live, script
     pool = live.pool()
     assert (pool["last_error"], pool["generation"], pool["rollout"]) == ("", 4, None)
     for pid in live.settled(size=2):
-        assert b"two" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert "two" in command(pid)
     assert not master.all("giving_up")
     assert master.stop()[0] == 0
 
@@ -223,7 +223,7 @@ def test_a_program_that_dies_before_min_uptime_is_taken_back_altogether(live: Li
     assert "s after its start: web/3 ended by signal 137" in error
     master.wait_for("rolled_back", generation=1)
     for pid in live.settled(size=3):
-        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\0"
+        assert command(pid) == "sleep 1000"
     back = master.events[master.events.index(master.all("rollout_failed")[0]) :]
     assert len([e for e in back if e["event"] == "worker_started"]) == 3
     assert master.stop()[0] == 0

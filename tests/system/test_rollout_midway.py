@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.live import FAST, SPEAKER, Live, bounds, end, started
+from tests.system.live import FAST, SPEAKER, Live, bounds, command, end, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.system.conftest import Start
 
@@ -76,6 +76,41 @@ def test_a_pool_is_scaled_in_the_middle(stuck: Live, script: Script, size: int) 
     assert stuck.run("scale", "web", "2")[0] == 0
     stuck.settled(size=2)
     assert master.stop()[0] == 0
+
+
+@pytest.mark.parametrize("what", ["TERM", "HUP", "scale"])
+def test_while_a_generation_is_taken_back(live: Live, what: str) -> None:
+    def config(seconds: int, after: str = "100ms", min_uptime: str = "1h") -> str:
+        more = f"ready: {{after: {after}}}, restart: {{min_uptime: {min_uptime}}}"
+        return f"pools: {{web: {{command: [sleep, '{seconds}'], workers: 3, {more}}}}}"
+
+    master = live.start(config(1000))
+    started(master, 3)
+    live.write(config(2000, after="400ms"))
+    assert live.run("reload")[0] == 0
+    new = started(master, 3)
+    master.until(lambda: live.pool()["rollout"]["phase"] == "watching")
+    os.kill(new[0], signal.SIGKILL)
+    master.wait_for("rollout_failed")
+    rollout = live.pool()["rollout"]
+    assert (rollout["generation"], rollout["phase"]) == (1, "rolling back")
+    assert rollout["reason"].endswith("web/3 ended by signal 137")
+    runs = 1000
+    if what == "HUP":
+        runs = 3000
+        live.write(config(runs, min_uptime="300ms"))
+        master.send(signal.SIGHUP)
+        master.wait_for("rollout_completed", generation=3)
+    elif what == "scale":
+        assert live.run("scale", "web", "5")[0] == 0
+        live.settled(size=5)
+        assert live.run("scale", "web", "3")[0] == 0
+    if what != "TERM":
+        for pid in live.settled(size=3):
+            assert command(pid) == f"sleep {runs}"
+    code, seconds = master.stop()
+    assert code == 0
+    assert seconds < 2
 
 
 def test_old_and_new_workers_that_crash_in_the_middle_are_replaced(live: Live) -> None:

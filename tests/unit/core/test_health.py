@@ -158,6 +158,12 @@ def test_a_worker_can_call_itself_hung() -> None:
     assert k.signals == [("web/0", ABRT)]
 
 
+def test_a_worker_can_call_itself_hung_before_it_is_ready() -> None:
+    k = starting(notify())
+    k.say("web/0", hung=True)
+    assert k.signals == [("web/0", ABRT)]
+
+
 def test_a_worker_on_its_way_out_owes_no_beat_and_has_the_time_of_a_stop() -> None:
     k = serving(notify(heartbeat=2.0, timeout=20.0))
     k.stubborn.add("web")
@@ -177,6 +183,41 @@ def test_a_worker_on_its_way_out_gets_no_stop_signal() -> None:
     k.advance(20)
     assert k.signals == [("web/0", KILL)]
     assert k.code == 137
+
+
+def test_a_worker_on_its_way_out_may_ask_for_more_time() -> None:
+    k = serving(notify(timeout=20.0))
+    k.stubborn.add("web")
+    k.say("web/0", stopping=True, extend=30.0)
+    k.advance(25)
+    k.say("web/0", extend=30.0)
+    k.advance(40)
+    assert k.signals_at == [(55, "web/0", KILL)]
+
+
+@pytest.mark.parametrize(("pre_stop", "asked"), [(False, 0), (True, 37)])
+def test_more_time_does_not_outlast_the_grace_period_of_a_stop_that_comes_later(*, pre_stop: bool, asked: int) -> None:
+    k = serving(notify(timeout=5.0, pre_stop=pre_stop))
+    k.hooks["pre_stop"] = None
+    k.m.spec = k.m.spec._replace(shutdown=spec.Shutdown(grace_period=30.0))
+    k.stubborn.add("web")
+    assert k.ask("scale", "web", 0) == ""
+    k.say("web/0", extend=3600.0)
+    k.advance(10)
+    k.signal(TERM)
+    k.advance(60)
+    assert k.signals_at == [(asked, "web/0", TERM), (38, "web/0", KILL)]
+
+
+def test_nor_does_that_of_a_worker_on_its_way_out() -> None:
+    k = serving(notify(timeout=5.0))
+    k.m.spec = k.m.spec._replace(shutdown=spec.Shutdown(grace_period=30.0))
+    k.stubborn.add("web")
+    k.say("web/0", stopping=True, extend=3600.0)
+    k.advance(10)
+    k.signal(TERM)
+    k.advance(60)
+    assert k.signals_at == [(38, "web/0", KILL)]
 
 
 def test_a_master_that_was_stopped_for_three_timeouts_kills_nobody() -> None:

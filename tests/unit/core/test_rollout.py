@@ -465,6 +465,15 @@ def test_a_pool_that_is_added_during_the_start() -> None:
     assert k.m.phase == "running"
 
 
+def test_a_pool_that_need_not_wait_any_more_is_started() -> None:
+    k = Machine(web("slow", 1), pool("late", **FAST, program="v1", after=("web",)))
+    k.quick = {"v1"}
+    k.start()
+    assert k.alive == ["web/0"]
+    k.reload(pool("late", **FAST, program="v1"))
+    assert k.alive == ["late/0", "web/0"]
+
+
 def test_another_liveness_probe_looks_at_the_living() -> None:
     k = serving(1)
     k.reload(web("v1", 1, liveness=spec.Probe(tcp="127.0.0.1:1")))
