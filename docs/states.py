@@ -70,8 +70,8 @@ CASES = (
     Case("alive for ready.after", worker.DUE, (STARTING,), worker={"ready_at": NOW}),
     Case("boot_timeout", worker.DUE, (STARTING,), worker={"boot_deadline": NOW}, init=False),
     Case("timeout of an init command", worker.DUE, (STARTING,), worker={"boot_deadline": NOW}, init=True),
-    Case("heartbeat overdue", worker.DUE, (READY,), worker={"beats": True, "beat_at": BORN, "signalled": False}),
-    Case("stop deadline", worker.DUE, (READY, DRAINING), worker={"stop_deadline": NOW}),
+    Case("heartbeat overdue", worker.DUE, (READY,), worker={"beats": True, "beat_at": BORN}),
+    Case("stop deadline", worker.DUE, (DRAINING,), worker={"stop_deadline": NOW}),
     Case("outlived SIGKILL", worker.DUE, (KILLING,), worker={"killed": True}),
     Case("outlived its grace", worker.DUE, (KILLING,), worker={"killed": False}),
     Case("asked to go", worker.DRAIN, STATES, "requested"),
@@ -142,7 +142,7 @@ def conditions(state: str, case: Case) -> Iterator[Condition]:
         condition = Condition(*made)
         if case.init is not None and condition.init != case.init:
             continue
-        if condition.signalled and state not in (READY, DRAINING, KILLING):
+        if condition.signalled and state not in (DRAINING, KILLING):
             continue
         if condition.ended and (state != KILLING or case.what is events.Exited):
             continue

@@ -31,3 +31,13 @@ def entrypoint() -> str:
     if not command.exists():
         pytest.fail(f"cannot find {command}: install the wheel into this environment, or use `make test`")
     return str(command)
+
+
+@pytest.fixture
+def open_path(tmp_path: Path) -> Path:
+    """A folder of the test's own that other users can get at, too."""
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(0o755)
+        if folder.name.startswith("pytest-of-"):
+            break
+    return tmp_path

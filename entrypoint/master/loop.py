@@ -244,6 +244,8 @@ class Loop:
     def _close_sockets(self, order: act.CloseSockets) -> None:
         if self.sockets is None:
             return
+        if not order.forget:  # the end begins, and who reads the configuration would hold on to them
+            self.reloader.stop()
         closed = self.sockets.forget(order.sockets) if order.forget else self.sockets.close(order.sockets)
         for name, queued in closed.items():
             self.log.emit("warning" if queued else "debug", "socket_closed", socket=name, queued=queued)

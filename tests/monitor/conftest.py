@@ -173,11 +173,9 @@ StartMonitor = Callable[..., Monitor]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[StartMonitor]:
+def start(open_path: Path) -> Iterator[StartMonitor]:
     """`start(...)` starts a monitor; each has to have written nothing and to end with its channel."""
     monitors: list[Monitor] = []
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # some run as other users
-        folder.chmod(0o755)
 
     def begin(*wrap: str, **options: Any) -> Monitor:
         monitors.append(Monitor(wrap, **options))

@@ -218,11 +218,9 @@ def _adopt_orphans() -> None:
 
 
 @pytest.fixture
-def start(entrypoint: str, tmp_path: Path) -> Iterator[Start]:
+def start(entrypoint: str, open_path: Path) -> Iterator[Start]:
     """`start(config, ...)` runs a configuration, `start(args=[...])` any command line."""
     masters: list[Master] = []
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # tests run as other users, too
-        folder.chmod(0o755)
 
     def begin(
         config: str | None = None,
@@ -235,12 +233,12 @@ def start(entrypoint: str, tmp_path: Path) -> Iterator[Start]:
     ) -> Master:
         words = list(args or [])
         if config is not None:
-            path = tmp_path / "config.yaml"
+            path = open_path / "config.yaml"
             path.write_text(config)
             words = ["-c", str(path), *words]
         base = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ENTRYPOINT_", "PYTEST"))}
         argv = [*(PID1 if pid1 else ()), *wrap, entrypoint, "run", *words]
-        masters.append(Master(argv, env={**base, **WORKER_ENV, **(env or {})}, **{"cwd": tmp_path, **options}))
+        masters.append(Master(argv, env={**base, **WORKER_ENV, **(env or {})}, **{"cwd": open_path, **options}))
         return masters[-1]
 
     yield begin

@@ -156,11 +156,11 @@ BAD = {
 def test_a_program_that_is_no_good_goes_and_the_old_one_stays(live: Live, script: Script, bad: str) -> None:
     speaker = script("speaker", SPEAKER)
 
-    def config(command: str) -> str:
+    def config(program: str) -> str:
         return f"""
         pools:
           web:
-            command: {command}
+            command: {program}
             workers: 2
             ready: {{when: notify}}
             boot_timeout: 1500ms
@@ -169,10 +169,10 @@ def test_a_program_that_is_no_good_goes_and_the_old_one_stays(live: Live, script
             rollout: {{min_ready: 500ms}}
         """
 
-    command, why = BAD[bad]
+    program, why = BAD[bad]
     master = live.start(config(f"[{speaker}, ready, one]"))
     old = live.settled(size=2)
-    live.write(config(command.replace("{speaker}", speaker)))
+    live.write(config(program.replace("{speaker}", speaker)))
     code, out, error = live.run("reload", "--wait")
     assert code == 1
     assert out == "web: rollout to generation 2 has begun\n"

@@ -1,4 +1,4 @@
-"""What the documents say is so: links, commands, configurations, generated pages."""
+"""What the documents say is so: links, commands, configurations, events, programs, generated pages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from entrypoint import __version__
+from entrypoint.__main__ import CONTROL, USAGE
+from entrypoint.cli import control, probe
 from entrypoint.cli.run import parse
 from entrypoint.config.load import Request, load
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 HIDDEN = {".venv", "dist", "node_modules"}
+COMMANDS = {"run", "check", "schema", "version", "status", "probe", *CONTROL}
 
 
 def documents() -> list[Path]:
@@ -52,9 +55,15 @@ def anchors(text: str) -> set[str]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Every command line in indented or fenced blocks, comments and prompts taken off."""
+    """Every command line in indented or fenced blocks, comments and prompts taken off.
+
+    In a block with prompts the other lines are output.
+    """
     indented = re.findall(r"^(?: {4}|\t)(.+)$", text, re.MULTILINE)
-    fenced = [line for block in blocks(text, "") for line in block.splitlines()]
+    sessions = [block.splitlines() for block in blocks(text, "")]
+    fenced = [
+        line for lines in sessions for line in lines if line.startswith("$ ") or not any(x[:2] == "$ " for x in lines)
+    ]
     for line in indented + fenced:
         for part in line.removeprefix("$ ").split("&&"):
             try:
@@ -69,6 +78,13 @@ def test_the_documents_are_all_found() -> None:
     names = {str(p.relative_to(ROOT)) for p in DOCUMENTS}
     wanted = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/SIGNALS.md"}
     assert wanted | {"docs/CONFIG.md", "docs/MIGRATING.md", "docs/STATES.md", "examples/README.md"} <= names
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    text = (ROOT / "README.md").read_text()
+    for path in DOCUMENTS:
+        name = str(path.relative_to(ROOT))
+        assert name == "README.md" or f"]({name}" in text, f"README.md does not lead to {name}"
 
 
 @EACH_DOCUMENT
@@ -104,9 +120,21 @@ def test_every_command_line_of_entrypoint_is_understood(path: Path) -> None:
     for words in [*quoted, *commands(text)]:
         if words[0] != "entrypoint" or len(words) < 2:
             continue
-        assert words[1] in {"run", "check", "schema", "version"}, words
+        assert words[1] in COMMANDS, words
         if words[1] == "run":
             parse(words[2:])  # raises UsageError
+        elif words[1] in control.DESCRIPTIONS:
+            control._parser(words[1]).parse_args(words[2:])
+        elif words[1] == "probe":
+            assert words[2] in probe.WHAT
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name in COMMANDS:
+        assert re.search(rf"`(entrypoint )?{name}\b", text), f"README.md does not tell of {name}"
+    in_usage = set(re.findall(r"^(?:usage:)? +entrypoint (\w+)", USAGE, re.MULTILINE))
+    assert in_usage == COMMANDS
 
 
 def yaml_blocks() -> list[Any]:
@@ -139,17 +167,54 @@ def test_every_configuration_in_the_documents_can_be_loaded(
 
 
 def test_the_states_are_drawn_as_the_table_is() -> None:
-    page = runpy.run_path(str(ROOT / "docs/states.py"))["page"]()
+    states = runpy.run_path(str(ROOT / "docs/states.py"))
+    page = states["page"]()
     current = (ROOT / "docs/STATES.md").read_text()
     assert current == page, "out of date: python docs/states.py > docs/STATES.md"
-    assert "ready --> draining" in page
+    assert not states["forgotten"]()
+    for arrow in ("ready --> draining: .*liveness", "ready --> killing: heartbeat overdue", "starting --> ready: "):
+        assert re.search(arrow, page)
 
 
 def test_every_module_of_the_house_is_in_the_architecture() -> None:
     text = (ROOT / "docs/ARCHITECTURE.md").read_text()
-    for room in ("core", "master"):
-        for path in (ROOT / "entrypoint" / room).glob("[a-z]*.py"):
-            assert re.search(rf"\b{path.stem}\b", text), f"{room}/{path.name} is not described"
+    plan = next(block for block in blocks(text, "") if block.startswith("entrypoint/\n"))
+    rooms = dict(re.findall(r"^  (\w+)/(.*?)(?=^  \w|\Z)", plan, re.MULTILINE | re.DOTALL))
+    assert set(rooms) == {path.name for path in (ROOT / "entrypoint").iterdir() if (path / "__init__.py").exists()}
+    for room, described in rooms.items():
+        modules = {path.stem for path in (ROOT / "entrypoint" / room).glob("[a-z]*.py")}
+        missing = modules - set(re.findall(r"\w+", described))
+        assert not missing, f"{room}: {missing} not described"
+
+
+EVENT = (
+    r"`((?:worker|pool|rollout|config|reload|master|probe|hook|spawn|socket|message|selector)_[a-z]+(?:_[a-z]+)?"
+    r"|rolled_back|no_control_socket|main_pid_ignored)`"
+)
+
+
+def literals() -> set[str]:
+    """Every string that is quoted in the core and the master, so every event that may be logged."""
+    text = "".join(
+        path.read_text() for room in ("core", "master") for path in (ROOT / "entrypoint" / room).glob("*.py")
+    )
+    assert 'f"rollout_{result}"' in text
+    return set(re.findall(r'"(\w+)"', text)) | {f"rollout_{end}" for end in ("completed", "failed", "aborted")}
+
+
+@EACH_DOCUMENT
+def test_every_event_in_the_documents_is_logged(path: Path) -> None:
+    text = path.read_text()
+    named = set(re.findall(EVENT, text)) | set(re.findall(r'"event": "(\w+)"', text))
+    assert named <= literals()
+
+
+def test_the_programs_of_the_documents_are_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    found = [block for path in DOCUMENTS for block in blocks(path.read_text(), "python")]
+    assert found
+    for block in found:
+        exec(compile(block, "block", "exec"), {})
 
 
 def test_the_changelog_knows_the_version() -> None:
