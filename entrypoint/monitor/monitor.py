@@ -78,7 +78,10 @@ class Monitor:
 
     def tell(self, saw: str, **fields: Any) -> None:
         """Send a line to the master; never waits for it."""
-        if saw == "failing" and self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
+        transport = self._writer.transport
+        if transport.is_closing():  # the master is gone, as is about to be read
+            return
+        if saw == "failing" and transport.get_write_buffer_size() > MAX_UNREAD:
             return
         if "reason" in fields:
             fields["reason"] = tidy(fields["reason"])
