@@ -72,6 +72,17 @@ def auto_workers(auto: Auto, limits: Limits, environ: Mapping[str, str]) -> tupl
     return min(count, auto.max) if auto.max else count, warning
 
 
+def oom_kills(root: str = "/") -> int | None:
+    """How many processes of this process's own group the kernel has killed for want of memory; None: it cannot tell."""
+    for version, directory in _directories(root):
+        name = "memory.events" if version == 2 else "memory.oom_control"
+        for line in _lines(directory, name):
+            key, _, count = line.partition(" ")
+            if key == "oom_kill" and count.isdigit():
+                return int(count)
+    return None
+
+
 def _quantity(text: str) -> float | None:
     """CPUs of `2`, `0.5` or `500m`."""
     scale = 1.0

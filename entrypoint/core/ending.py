@@ -45,6 +45,7 @@ def fault(m: Master, w: Worker, now: float, cause: str, error: str) -> None:
 def begin_stop(m: Master, w: Worker, now: float) -> None:
     """Out of the kernel's choice, then pre_stop, then the stop signal."""
     pool, stop = w.pool, w.pool.spec.stop
+    w.stop_began = now
     w.stop_deadline = NEVER if stop.timeout is None else now + stop.timeout
     w.beats = False
     end_hook(m, w)
@@ -73,6 +74,7 @@ def send_stop(m: Master, w: Worker) -> None:
 def leaves_by_itself(m: Master, w: Worker, now: float) -> None:
     """It says that it stops: it owes no heartbeat any more, has the time of a stop, and needs no stop signal."""
     timeout = w.pool.spec.stop.timeout
+    w.stop_began = now
     w.beats = False
     w.signalled = True
     w.stop_deadline = NEVER if timeout is None else now + timeout
@@ -185,6 +187,7 @@ def end_hook(m: Master, w: Worker) -> None:
 
 def overdue(m: Master, w: Worker, now: float) -> None:
     """It did not go in time."""
+    w.pool.counters.timeouts["stop"] += 1
     m.report("warning", "worker_killed", w, reason="stop deadline", timeout=w.pool.spec.stop.timeout)
     if w.reason == "shutdown" and w.pool.spec.critical:
         m.killed = True

@@ -59,7 +59,8 @@ class Exited(Record):
     """A worker's main process was reaped.
 
     `alone` is false while other processes of its process group live; they have been sent TERM. `error` says why
-    its program never ran. `chance` is a random number in [0, 1) for the jitter.
+    its program never ran. `chance` is a random number in [0, 1) for the jitter. `cpu` is what it and the children that
+    it waited for took, in seconds; `oom`: the kernel killed it for want of memory.
     """
 
     serial: int
@@ -67,6 +68,8 @@ class Exited(Record):
     alone: bool
     error: str = ""
     chance: float = 0.5
+    cpu: float = 0.0
+    oom: bool = False
 
 
 class GroupGone(Record):

@@ -59,6 +59,7 @@ def abort(m: Master, w: Worker, now: float, cause: str, timeout: float) -> None:
     heartbeat = w.pool.spec.heartbeat
     m.report("error", "worker_hung", w, reason=cause, timeout=timeout, signal=heartbeat.abort_signal)
     w.pool.last_error = f"{w.pool.name}/{w.slot} hung: {cause}"
+    w.pool.counters.timeouts["boot" if cause == "boot_timeout" else "heartbeat"] += 1
     w.cause = cause
     w.beats = False
     ending.unchoose(m, w)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.config.record import Record
 from entrypoint.core.actions import Report
+from entrypoint.core.counters import Counters
 
 if TYPE_CHECKING:
     from typing import Any
@@ -74,6 +75,7 @@ class Worker:
         "chosen",
         "deadline",
         "ended",
+        "ended_by",
         "executed",
         "generation",
         "hook",
@@ -91,6 +93,7 @@ class Worker:
         "slot",
         "state",
         "status",
+        "stop_began",
         "stop_deadline",
         "template",
     )
@@ -111,6 +114,8 @@ class Worker:
         self.ready_since = NEVER  # NEVER: it has not been ready
         self.stop_deadline = NEVER
         self.quiet_at = 0.0  # when its sockets have had time to fall silent
+        self.stop_began = NEVER
+        self.ended_by = ""  # the reason that its end is counted under
         self.reason = ""  # why it was asked to go; empty: nobody asked
         self.cause = ""  # what it did wrong, so that it has to go; counts as a death of its own
         self.outcome: Outcome | None = None  # set when the main process is gone and its group is not
@@ -171,6 +176,7 @@ class Pool:
     __slots__ = (
         "after",
         "completed",
+        "counters",
         "counts",
         "deadline",
         "dependents",
@@ -239,6 +245,7 @@ class Pool:
         self.removed = False  # no longer configured
         self.last_error = ""
         self.restarts = 0
+        self.counters = Counters()
         self.stop_at = NEVER  # end of its drain delay
 
     @property

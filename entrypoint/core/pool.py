@@ -66,6 +66,7 @@ def resize(m: Master, pool: Pool, count: int, now: float) -> None:
     if m.phase not in (PHASE_STARTING, PHASE_RUNNING) or pool.runs_to_completion or count == pool.desired:
         return
     m.report("info", "pool_resized", pool, workers=count, before=pool.desired)
+    pool.counters.scalings["up" if count > pool.desired else "down"] += 1
     pool.desired = count
     reconcile(m, pool, now)
     became_ready(m, pool, now)  # those that stay may all be
@@ -175,7 +176,8 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
 
 def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     """Log the end of a worker's main process."""
-    reason = w.cause or w.reason or reason_of(event.outcome)
+    reason = w.ended_by = w.cause or w.reason or ("oom" if event.oom else reason_of(event.outcome))
+    count_exit(w, now, event)
     level = "info" if w.reason or reason == "completed" else "warning"
     fields: dict[str, Any] = {"reason": reason, **outcome_fields(event.outcome), "uptime": round(now - w.born, 3)}
     if event.error:
@@ -186,6 +188,16 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     if not event.alone:
         fields["left_processes"] = True
     m.report(level, "worker_exited", w, **fields)
+
+
+def count_exit(w: Worker, now: float, event: Exited) -> None:
+    """Count the end of a worker's main process."""
+    counters = w.pool.counters
+    counters.exits[w.ended_by] += 1
+    counters.cpu_seconds += event.cpu
+    counters.lifetime.observe(now - w.born)
+    if w.stop_began != NEVER:
+        counters.stop.observe(now - w.stop_began)
 
 
 def vacated(m: Master, w: Worker, now: float, chance: float) -> None:
@@ -231,6 +243,7 @@ def settle(m: Master, w: Worker, now: float, chance: float) -> None:
         finish(m, w, status, now)
         return
     pool.restarts += 1
+    pool.counters.restarts[w.ended_by or "signal"] += 1
     delay = 0.0
     if w.ended - w.born >= restart.min_uptime and w.cause not in FAILED_BOOTS:  # the end of its group is no uptime
         pool.failures = 0

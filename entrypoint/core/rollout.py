@@ -219,6 +219,7 @@ def end(m: Master, pool: Pool, result: str, reason: str = "") -> None:
     if result == "completed":
         pool.generation, pool.template = rollout.generation, rollout.template
         pool.last_error = ""
+    pool.counters.rollouts[result] += 1
     level = {"completed": "info", "aborted": "warning"}.get(result, "error")
     fields = {"reason": reason} if reason else {}
     m.report(level, f"rollout_{result}", pool, generation=rollout.generation, **fields)

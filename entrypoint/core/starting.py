@@ -26,6 +26,7 @@ def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:
     """It has a process, and so much time to get ready."""
     w.born = now
     w.pool.live += 1
+    w.pool.counters.spawns += 1
     m.refusals = 0
     timeout = w.pool.spec.boot_timeout
     w.boot_deadline = now + timeout if timeout else NEVER
@@ -145,6 +146,7 @@ def try_ready(m: Master, w: Worker, now: float) -> None:
     spec, template = w.pool.spec, w.template
     m.enter(w, READY)
     w.ready_since = now
+    w.pool.counters.boot.observe(now - w.born)
     m.arm(w, NEVER)
     choose(m, w)
     if template.heartbeat:

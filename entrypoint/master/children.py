@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from entrypoint.config.environment import Identity
 from entrypoint.core import events as ev
 from entrypoint.master import kernel, processes, spawn
-from entrypoint.master.notify import Channel
+from entrypoint.master.beats import Beats
+from entrypoint.master.notify import BEAT, Channel
 
 if TYPE_CHECKING:
     from entrypoint.core import actions as act
     from entrypoint.core.model import Template
     from entrypoint.master.loop import Loop
+    from entrypoint.master.notify import Read
 
 REAP_BATCH = 200  # children collected before signals and deadlines get a look
 LAST_WORDS = 16  # batches of messages that are read of a worker that has ended
@@ -75,6 +77,7 @@ class Children:
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
+        self.beats = Beats(loop)
         self.orphans = 0  # reaped so far
         self.rejected = 0  # messages of strangers
         self.changed = True  # some may have ended
@@ -85,6 +88,7 @@ class Children:
         self._hooks: dict[int, Hook] = {}  # by pid
         self._groups: dict[int, Running] = {}  # groups that outlived their leader, by its pid
         self._token = os.urandom(8).hex()
+        self.oom_kills: int | None = None  # of the container, as far as known
 
     # -- spawning --------------------------------------------------------------------------------------------
 
@@ -222,14 +226,26 @@ class Children:
         kernel.send_group(running.pid, signal.SIGTERM)
         running.alive = False
         del self._by_pid[running.pid]
-        kernel.reap(running.pid)
+        cpu = kernel.reap_worker(running.pid)
+        oom = outcome.signal == signal.SIGKILL and self.look_for_oom()
         alone = not kernel.group_exists(running.pid)
         if not alone:
             self._groups[running.pid] = running
         self.loop.ended(running)
-        self.loop.tell(ev.Exited(running.serial, outcome, alone, running.error, chance()))
+        self.loop.tell(ev.Exited(running.serial, outcome, alone, running.error, chance(), cpu, oom))
         if alone:
             del self.by_serial[running.serial]
+
+    def look_for_oom(self) -> bool:
+        """Whether the kernel has killed something for want of memory since the last look."""
+        try:
+            from entrypoint.config.cgroup import oom_kills
+
+            count = oom_kills()
+        except (OSError, ValueError):
+            return False
+        before, self.oom_kills = self.oom_kills, count
+        return count is not None and before is not None and count > before
 
     def _group_gone(self, running: Running) -> None:
         del self._groups[running.pid]

@@ -131,6 +131,15 @@ def reap(pid: int) -> None:
         pass
 
 
+def reap_worker(pid: int) -> float:
+    """Collect the zombie `pid`; returns the seconds of CPU that it and the children it waited for have used."""
+    try:
+        _, _, usage = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return 0.0
+    return usage.ru_utime + usage.ru_stime
+
+
 def group_exists(pgid: int) -> bool:
     """Whether a process of that group is left."""
     try:

@@ -64,7 +64,7 @@ class Loop:
         self.exit: act.Exit | None = None
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], Any]] = {}
-        self._control_waits = spec.control.enabled and not self.core.forward_all
+        self._first_time = not self.core.forward_all  # what has time until the first workers run is still to be done
         self._log_waits = False
         self._log_due = NEVER
         self._selectors_changed = False
@@ -139,8 +139,8 @@ class Loop:
         if not busy:
             if self._selectors_changed:
                 self._apply_selectors()
-            if self._control_waits:
-                self._open_control()
+            if self._first_time:
+                self._settle_in()
         self._wait_for_log()
         deadline = min(deadline, self._limits_at, self.reloader.deadline)
         if self.control is not None:
@@ -336,9 +336,15 @@ class Loop:
 
     # -- the rest --------------------------------------------------------------------------------------------
 
+    def _settle_in(self) -> None:
+        """Do what the first workers need not wait for."""
+        self._first_time = False
+        if self.core.spec.control.enabled:
+            self._open_control()
+        self.children.look_for_oom()
+
     def _open_control(self) -> None:
         """Listen for requests; where no place can be written, everything else works."""
-        self._control_waits = False
         try:
             from entrypoint.config.location import find_control
             from entrypoint.master import control

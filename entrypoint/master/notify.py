@@ -57,6 +57,7 @@ FLAGS = {
     b"RELOADING=1": "reloading",
 }
 BEAT = Message(beat=True)
+ONE_BEAT = Read([BEAT], 0, more=True)
 
 
 class Channel:
@@ -66,7 +67,7 @@ class Channel:
     a copy until it executes its program.
     """
 
-    __slots__ = ("_socket", "address", "fd")
+    __slots__ = ("_own", "_socket", "address", "fd")
 
     def __init__(self, token: str, serial: int) -> None:
         name = f"entrypoint/{token}/{serial}"
@@ -82,9 +83,13 @@ class Channel:
             raise
         self.address = f"@{name}"  # for NOTIFY_SOCKET
         self.fd = self._socket.fileno()
+        self._own: object = None  # the credentials that come with what the worker itself says
 
-    def read(self, pid: int, uid: int, most: int = 32) -> Read:
-        """Read at most `most` datagrams for the worker `pid`, 0 when that is not known yet, which runs as `uid`."""
+    def read(self, pid: int, uid: int, most: int = 32, *, one_beat: bool = False) -> Read:
+        """Read at most `most` datagrams for the worker `pid`, 0 when that is not known yet, which runs as `uid`.
+
+        With `one_beat` a beat that comes first is all that is read: `ONE_BEAT` itself is the answer then.
+        """
         messages: list[Message] = []
         refused = 0
         verdicts: dict[tuple[int, int], bool] = {}  # of this batch only: pids are used again
@@ -93,8 +98,12 @@ class Channel:
                 data, control, flags, _address = self._socket.recvmsg(MAX_MESSAGE, ROOM, _socket.MSG_DONTWAIT)
             except OSError:  # EAGAIN; or no memory, and epoll comes back to it
                 return Read(messages, refused, False)
+            if one_beat and control == self._own and data == b"WATCHDOG=1" and not messages:
+                return ONE_BEAT
             sender = _credentials(control)
-            if sender[0] != pid or pid == 0:
+            if sender[0] == pid != 0:
+                self._own = control
+            else:
                 if sender not in verdicts:
                     verdicts[sender] = _may_speak(*sender, pid, uid)
                 if not verdicts[sender]:

@@ -140,7 +140,8 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
         os.setpgid(0, 0)
         if task.foreground and around.terminal is not None:
             os.tcsetpgrp(around.terminal, os.getpid())  # TTOU is blocked, so this does not stop us
-        _limits(process, around.nofile)
+        if special:
+            _limits(process)
         argv = process.argv
         if environ is None:
             environ = _environment(around, task)
@@ -159,6 +160,7 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
             report = _place_sockets([fd for _, fd in task.sockets], report)
         kernel.default_signals(around.handled)
         kernel.unblock_signals()
+        _lower_descriptors(around, process)
         _execute(argv, environ, process.display)
     except StartError as error:
         code, message = error.code, str(error).encode("utf-8", "replace")
@@ -179,9 +181,7 @@ class StartError(Exception):
         self.code = code
 
 
-def _limits(process: Process, nofile: tuple[int, int] | None) -> None:
-    if nofile is not None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
+def _limits(process: Process) -> None:
     adjust = process.oom_score_adj
     if adjust is not None:
         try:
@@ -200,6 +200,12 @@ def _limits(process: Process, nofile: tuple[int, int] | None) -> None:
             os.nice(process.nice)
         except OSError as error:
             raise StartError(f"cannot set nice {process.nice}: {error.strerror}") from None
+
+
+def _lower_descriptors(around: Surroundings, process: Process) -> None:
+    """Give the worker the limit that the master was started with; last, since a copy of the master cannot live by it."""
+    if around.nofile is not None and not any(number == resource.RLIMIT_NOFILE for number, *_ in process.rlimits):
+        resource.setrlimit(resource.RLIMIT_NOFILE, around.nofile)
 
 
 def _credentials(process: Process) -> None:

@@ -183,10 +183,10 @@ def test_a_worker_of_the_notify_example_that_hangs_says_where_and_is_replaced(st
 
     os.kill(pid, signal.SIGUSR1)
     example.wait_for(r"jobs/1: hangs.*worker_hung")
-    example.wait_for(r"Fatal Python error: Aborted.*in work\n")
+    example.wait_for(r"Fatal Python error: Aborted.*in work\b")
     example.wait_for(r"worker_hung.*jobs/1: at work, pid \d+.*worker_ready")
     assert example.stop() == 0, example.output
-    assert len(re.findall(r"asked to stop\n", example.output)) == 2
+    assert len(re.findall(r"jobs/\d: asked to stop", example.output)) == 2
 
 
 def test_redis_starts_before_its_clients_and_stops_after_them(start: Start, port: int) -> None:

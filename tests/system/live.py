@@ -16,7 +16,7 @@ from tests.system.conftest import alive, comm, poll
 if TYPE_CHECKING:
     from tests.system.conftest import Event, Master, Start
 
-FAST = "ready: {after: 50ms}, restart: {min_uptime: 300ms}"  # a rollout has come through when its youngest has, too
+FAST = "ready: {after: 30ms}, restart: {min_uptime: 150ms}"  # a rollout has come through when its youngest has, too
 
 # Speaks sd_notify(3), as much of it as it is told to: `ready`, `beat`; `dies` of an alarm.
 SPEAKER = f"""#!{sys.executable} -S

@@ -189,7 +189,8 @@ def test_a_pool_that_need_not_wait_any_more_is_started(live: Live) -> None:
 
 
 def test_what_crashes_in_a_loop_is_mended(live: Live) -> None:
-    more = "workers: 2, ready: {after: 50ms}, restart: {min_uptime: 300ms, backoff: {initial: 1h, max: 1h}}"
+    restart = "restart: {min_uptime: 300ms, give_up_after: 0, backoff: {initial: 1h, max: 1h}}"
+    more = f"workers: 2, ready: {{after: 50ms}}, {restart}"
     master = live.start(f"pools: {{web: {{command: [sh, -c, exit 1], {more}}}}}")
     for _ in range(2):
         master.wait_for("pool_backoff")
@@ -340,16 +341,15 @@ def test_a_port_that_is_taken_rejects_all_of_it(live: Live, script: Script, port
 
 
 @pytest.mark.parametrize(
-    ("bad", "place", "why"),
+    ("how", "bad", "place", "why"),
     [
-        ("pools: {web: [}", 2, "not YAML"),
-        ("pools:\n  web: {comand: [sleep, '1000']}", 3, "did you mean command?"),
-        ("pools:\n  web: {command: [sleep, '1000']}\n  web: {command: [sleep, '1']}", 4, "duplicate key"),
-        ("pools: {web: {command: [sleep, '${NO_SUCH_NAME}']}}", 2, "NO_SUCH_NAME"),
+        ("HUP", "pools: {web: [}", 2, "not YAML"),
+        ("HUP", "pools:\n  web: {comand: [sleep, '1000']}", 3, "did you mean command?"),
+        ("reload", "pools:\n  web: {command: [sleep, '1']}\n  web: {command: [sleep, '2']}", 4, "duplicate key"),
+        ("reload", "pools: {web: {command: [sleep, '${NO_SUCH_NAME}']}}", 2, "NO_SUCH_NAME"),
     ],
 )
-@pytest.mark.parametrize("how", ["HUP", "reload"])
-def test_what_is_wrong_changes_nothing_and_is_said(live: Live, bad: str, place: int, why: str, how: str) -> None:
+def test_what_is_wrong_changes_nothing_and_is_said(live: Live, how: str, bad: str, place: int, why: str) -> None:
     good = f"pools: {{web: {sleep(1000)}}}"
     master = live.start(good)
     old, before = live.settled(size=1), live.status()["config"]

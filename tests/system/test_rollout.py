@@ -163,10 +163,10 @@ def test_a_program_that_is_no_good_goes_and_the_old_one_stays(live: Live, script
             command: {program}
             workers: 2
             ready: {{when: notify}}
-            boot_timeout: 1500ms
-            restart: {{min_uptime: 1s}}
+            boot_timeout: 1200ms
+            restart: {{min_uptime: 700ms}}
             heartbeat: {{abort_grace: 100ms}}
-            rollout: {{min_ready: 500ms}}
+            rollout: {{min_ready: 400ms}}
         """
 
     program, why = BAD[bad]

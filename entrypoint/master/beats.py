@@ -1,0 +1,72 @@
+"""Heartbeats, heard in bulk: a thousand workers that beat every second must not wake the master a thousand times."""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from typing import TYPE_CHECKING
+
+from entrypoint.core import events as ev
+from entrypoint.core.health import BEAT_GRID
+from entrypoint.core.model import NEVER
+from entrypoint.master.notify import ONE_BEAT
+
+if TYPE_CHECKING:
+    from entrypoint.master.children import Running
+    from entrypoint.master.loop import Loop
+
+ONCE = select.EPOLLIN | select.EPOLLONESHOT
+
+
+class Beats:
+    """The sockets of the workers that beat, in an epoll of their own, which the loop looks into at most every BEAT_GRID.
+
+    What these workers say besides comes as late. Before a deadline is judged, everybody is heard.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self.deadline = NEVER  # when the loop is to be woken by them again
+        self._loop = loop
+        self._epoll: select.epoll | None = None
+        self._beating: dict[int, Running] = {}  # by descriptor
+
+    def add(self, running: Running, fd: int) -> None:
+        """Hear a worker here from now on. Raises OSError; then nothing has changed."""
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._loop.watch(self._epoll.fileno(), self.listen, ONCE)
+        self._epoll.register(fd, select.EPOLLIN)
+        self._loop.unwatch(fd)
+        self._beating[fd] = running
+
+    def remove(self, fd: int) -> None:
+        """Forget the worker, if it is heard here; to be called before the descriptor is closed."""
+        if self._beating.pop(fd, None) is not None and self._epoll is not None:
+            self._epoll.unregister(fd)
+
+    def listen(self) -> None:
+        """Hear everybody who has said something, and nobody again for a while."""
+        if self._epoll is None:
+            return
+        if self.deadline == NEVER:
+            self.deadline = math.ceil(time.monotonic() / BEAT_GRID) * BEAT_GRID
+        beats = []
+        for fd, _ in self._epoll.poll(0, max(1, len(self._beating))):
+            running = self._beating.get(fd)
+            channel = running.channel if running is not None else None
+            if running is None or channel is None:
+                continue
+            read = channel.read(running.pid, running.uid, one_beat=True)
+            if read is ONE_BEAT:  # what follows it comes with the next look
+                beats.append(running.serial)
+            else:
+                self._loop.children.heard(running, read)
+        if beats:
+            self._loop.tell(ev.Beats(tuple(beats)))
+
+    def due(self) -> None:
+        """The while is over."""
+        self.deadline = NEVER
+        if self._epoll is not None:
+            self._loop.rewatch(self._epoll.fileno(), ONCE)
