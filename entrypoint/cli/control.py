@@ -48,7 +48,7 @@ DESCRIPTIONS = {
     "scale": "Pin the number of a pool's workers, or let the configuration decide again (reset).",
     "restart": "Replace the workers of a pool by new ones, the configuration unchanged.",
     "reload": "Read the configuration again, and replace the workers of the pools that changed.",
-    "start": "Start a pool that was stopped, has given up or has completed.",
+    "start": "Start a pool that was stopped by hand.",
     "stop": "Stop a pool's workers, until it is started again.",
     "signal": "Send a signal to one worker, or to every worker of a pool.",
 }

@@ -112,6 +112,12 @@ def remarks(pool: Pool) -> list[str]:
             "worker and the new one, either may answer for the other"
             for path, _ in _addressed(pool)
         ]
+    deadline, timeout = pool.rollout.deadline, pool.stop.timeout or 0.0
+    if deadline and timeout > deadline:
+        found.append(
+            f"pools.{pool.name}.rollout.deadline: an old worker may take longer to stop, {format_duration(timeout)}, and "
+            "only then is there a place for the next new one"
+        )
     if pool.restart.policy == "always" and not pool.restart.min_uptime:
         found.append(
             f"pools.{pool.name}.restart.min_uptime: with 0s nothing counts as failed: "

@@ -286,7 +286,7 @@ POOL = Section(
     Field("restart", RESTART, {}, "When a worker is replaced."),
     Field("rollout", ROLLOUT, {}, "How the workers are replaced by those of a new configuration."),
     Field(
-        "min_ready_workers", share(), "1", "How many ready workers make the pool ready: a count, or `50%`."
+        "min_ready_workers", share(), "1", "As many ready workers are enough for `entrypoint probe ready`: a count, or `50%`."
     ),
     Field("output", choice("inherit", later=("json",)), "inherit", "Workers write to the master's stdout and stderr."),
     later=(

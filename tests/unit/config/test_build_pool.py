@@ -238,6 +238,14 @@ def test_workers_from_elsewhere_share_an_address_as_well(errors: Errors) -> None
     assert errors(text, workers=2) == told
 
 
+def test_check_warns_of_a_rollout_that_cannot_wait_for_its_old_workers(config: Load) -> None:
+    text = """
+    pools:
+      web: {command: [web], stop: {timeout: 20m}}
+    """
+    assert any("an old worker may take longer to stop, 20m" in w for w in config(text, strict_grace=True).warnings)
+
+
 @pytest.mark.parametrize(("kind", "address"), SHARED)
 def test_check_warns_of_one_worker_that_a_rollout_makes_two(config: Load, kind: str, address: str) -> None:
     text = f"pools: {{web: {{command: [a], ready: {{{kind}: '{address}'}}, liveness: {{{kind}: '{address}'}}}}}}"

@@ -393,7 +393,7 @@ def test_a_helper_is_started_again_for_ever_and_counts_nowhere() -> None:
     k.say("web/0", ready=True)
     for _ in range(50):
         k.crash("monitor/0")
-        k.advance(0.5)
+        k.advance(1.0)
         assert k.alive == ["monitor/0", "web/0"]
     assert k.m.phase == "running"
 
