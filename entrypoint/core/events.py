@@ -99,6 +99,12 @@ class Notified(Record):
     status: str | None = None
 
 
+class Beats(Record):
+    """These workers said WATCHDOG=1 and nothing else: what `Notified` is for one of them."""
+
+    serials: tuple[int, ...]
+
+
 class Proved(Record):
     """A look at the worker from outside says that it is able to work."""
 
@@ -187,6 +193,7 @@ Event = (
     | GroupGone
     | QueueChecked
     | Notified
+    | Beats
     | Proved
     | Hidden
     | NotLive

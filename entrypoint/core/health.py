@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from entrypoint.core import ending
 from entrypoint.core.actions import Signal
-from entrypoint.core.model import KILLING, NEVER
+from entrypoint.core.model import KILLING, NEVER, READY
 
 if TYPE_CHECKING:
-    from entrypoint.core.events import Notified, NotLive
+    from entrypoint.core.events import Beats, Notified, NotLive
     from entrypoint.core.model import Master, Worker
+
+# Seconds. Heartbeats are heard, and missed, at multiples of it only, so that one wake-up does for many workers. A power
+# of two is exact.
+BEAT_GRID = 1 / 64
 
 
 def note(w: Worker, event: Notified) -> None:
     """Keep what is only shown."""
     if event.status is not None:
         w.status = event.status
+
+
+def beaten(m: Master, event: Beats, now: float) -> None:
+    """Many at once; only ready workers owe any."""
+    for serial in event.serials:
+        w = m.workers.get(serial)
+        if w is not None and w.state == READY:
+            w.beat_at = now
 
 
 def heard_ready(m: Master, w: Worker, now: float, event: Notified) -> None:
@@ -43,7 +56,7 @@ def ready_due(m: Master, w: Worker, now: float, _: None) -> None:
     timeout = w.template.heartbeat
     limit = max(w.beat_at, m.amnesty_at) + timeout
     if now < limit:
-        m.arm(w, limit)
+        m.arm(w, ceil(limit / BEAT_GRID) * BEAT_GRID)
     else:
         abort(m, w, now, "heartbeat_timeout", timeout)
 

@@ -146,6 +146,7 @@ class Rollout:
         "pool",
         "progress_by",
         "ready",
+        "reason",
         "ripening",
         "template",
         "total",
@@ -157,6 +158,7 @@ class Rollout:
         self.generation = generation
         self.template = template
         self.back = back  # to the last good generation, after a failure; cannot fail itself
+        self.reason = ""  # why it goes back
         self.began = now
         self.deadline = NEVER
         self.progress_by = NEVER

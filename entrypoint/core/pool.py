@@ -222,7 +222,9 @@ def helper_ended(m: Master, w: Worker, now: float) -> None:
     pool = w.pool
     if pool.status == ACTIVE and not w.reason:
         backoff = pool.spec.restart.backoff
-        m.add_worker(pool, now + (backoff.initial if w.ended - w.born < backoff.max else 0.0))
+        pool.failures = pool.failures + 1 if w.ended - w.born < backoff.max else 0
+        delay = backoff.initial * backoff.factor ** min(pool.failures - 1, 64) if pool.failures else 0.0
+        m.add_worker(pool, now + min(delay, backoff.max))
 
 
 def settle(m: Master, w: Worker, now: float, chance: float) -> None:

@@ -54,7 +54,7 @@ def changed(m: Master, event: SpecChanged, now: float) -> None:
     new = event.spec
     for key in needs_restart(m.spec, new):
         m.report("warning", "reload_incomplete", key=key, reason="a change of it needs a restart")
-    m.spec = new._replace(shutdown=m.spec.shutdown)
+    m.spec = in_effect(m.spec, new)
     m.sockets = {s.name: s for s in new.sockets}
     m.held_sockets.update({address(s): s for s in new.sockets})
     m.report("info", "config_reloaded", sha256=new.sha256[:12])
@@ -86,6 +86,12 @@ def needs_restart(old: spec.Spec, new: spec.Spec) -> list[str]:
     if old.log.format != new.log.format:
         keys.append("log.format")
     return keys
+
+
+def in_effect(old: spec.Spec, new: spec.Spec) -> spec.Spec:
+    """The new configuration, with the old values of what only a restart can change."""
+    kept = {key: getattr(old, key) for key in old._fields if key not in LIVE}
+    return new._replace(**{**kept, "log": new.log._replace(format=old.log.format)})
 
 
 def update(m: Master, pool: Pool, new: spec.Pool, now: float, *, roll: bool) -> int:
@@ -121,7 +127,7 @@ def roll_to(m: Master, pool: Pool, wanted: Template, now: float, *, again: bool)
     pool.wanted = wanted
     if pool.rollout is not None and not pool.rollout.back:
         rollout.end(m, pool, "aborted", "the change was taken back")
-        rollout.roll_back(m, pool, now)
+        rollout.roll_back(m, pool, now, "the change was taken back")
     return 0
 
 

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING
 from entrypoint.core import reload, worker
 from entrypoint.core.actions import RolloutEnded
 from entrypoint.core.model import (
-    ACTIVE,
     BACKOFF,
     NEVER,
-    PHASE_RUNNING,
-    PHASE_STARTING,
     READY,
     STARTING,
     WAITING,
@@ -55,9 +52,11 @@ def _begin(m: Master, pool: Pool, rollout: Rollout, now: float) -> None:
     rollout.progress_by = now + deadline if deadline and not rollout.back else NEVER
 
 
-def roll_back(m: Master, pool: Pool, now: float) -> None:
+def roll_back(m: Master, pool: Pool, now: float, why: str) -> None:
     """Bring the pool back to its last good generation, as gently."""
-    _begin(m, pool, Rollout(pool, pool.generation, pool.template, now, back=True), now)
+    back = Rollout(pool, pool.generation, pool.template, now, back=True)
+    back.reason = why
+    _begin(m, pool, back, now)
     advance(m, pool, now)
 
 
@@ -203,7 +202,7 @@ def fail(m: Master, pool: Pool, why: str, now: float) -> None:
     end(m, pool, "failed", why)
     for w in starting:
         worker.happen(m, w, worker.DRAIN, now, "rollout")
-    roll_back(m, pool, now)
+    roll_back(m, pool, now, pool.last_error)
 
 
 def end(m: Master, pool: Pool, result: str, reason: str = "") -> None:
@@ -236,8 +235,3 @@ def freeze(m: Master) -> None:
                 pool.rollout = None
             else:
                 end(m, pool, "aborted", "the master is stopping")
-
-
-def allowed(m: Master, pool: Pool) -> bool:
-    """Whether workers may be replaced now."""
-    return m.phase in (PHASE_STARTING, PHASE_RUNNING) and pool.status in (ACTIVE, WAITING) and not pool.removed

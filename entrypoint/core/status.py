@@ -105,7 +105,7 @@ def _rollout(pool: Pool, rollout: Rollout | None, now: float) -> dict[str, Any] 
         "since_seconds": round(now - rollout.began, 3),
         "replaced": rollout.available,
         "total": pool.size,
-        "reason": pool.last_error if rollout.back else "",
+        "reason": rollout.reason,
     }
 
 

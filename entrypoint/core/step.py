@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from entrypoint.config.spec import Backoff, Ready, Restart, Stop
 from entrypoint.config.spec import Pool as PoolSpec
-from entrypoint.core import asked, reload, rollout, shutdown, worker
+from entrypoint.core import asked, health, reload, rollout, shutdown, worker
 from entrypoint.core import pool as pools
 from entrypoint.core.actions import Reload, Signal
 from entrypoint.core.events import (
     Asked,
+    Beats,
     Childless,
     Event,
     HelperWanted,
@@ -66,7 +67,7 @@ SIGNALS = {  # what the master does about a signal that the configuration does n
 
 
 HELPER_STOP_TIMEOUT = 0.3  # seconds for the master's own processes; part of the margin of a grace period
-HELPER_BACKOFF = Backoff(initial=0.5, max=5.0)  # one that ended before `max` is started again after `initial`
+HELPER_BACKOFF = Backoff(initial=0.1, max=1.0)  # for one that does not live for `max`; others are started at once
 
 
 def new_master(spec: Spec) -> Master:
@@ -203,6 +204,7 @@ _WHOLE: dict[type, Callable[[Master, Any, float], None]] = {
     HelperWanted: helper_wanted,
     Ticked: tick,
     SignalReceived: received,
+    Beats: health.beaten,
     Stalled: stalled,
     SpecChanged: reload.changed,
     SpecRejected: lambda m, event, _now: reload.rejected(m, event),

@@ -495,6 +495,9 @@ def test_a_key_that_cannot_change_is_reported_and_does_not_change() -> None:
     k = serving(1)
     k.reload(shutdown=spec.Shutdown(drain_delay=77.0), log=spec.Log(format="json"))
     assert [r["key"] for r in k.reports("reload_incomplete")] == ["shutdown", "log.format"]
+    k.forget()
+    k.reload(shutdown=spec.Shutdown(), log=spec.Log())  # taken back: nothing is left to say
+    assert k.reports("reload_incomplete") == []
     k.signal(TERM)
     assert k.code == 0
 
