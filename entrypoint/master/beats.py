@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import time
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
 
 class Beats:
-    """The sockets of the workers that beat, in an epoll of their own, which the loop looks into at most every BEAT_GRID.
+    """The sockets of the workers that beat, in an epoll of their own; the loop looks into it once a BEAT_GRID.
 
     What these workers say besides comes as late. Before a deadline is judged, everybody is heard.
     """
@@ -34,8 +33,9 @@ class Beats:
     def add(self, running: Running, fd: int) -> None:
         """Hear a worker here from now on. Raises OSError; then nothing has changed."""
         if self._epoll is None:
-            self._epoll = select.epoll()
-            self._loop.watch(self._epoll.fileno(), self.listen, ONCE)
+            epoll = select.epoll()
+            self._loop.watch(epoll.fileno(), self.hear, ONCE)
+            self._epoll = epoll
         self._epoll.register(fd, select.EPOLLIN)
         self._loop.unwatch(fd)
         self._beating[fd] = running
@@ -45,17 +45,16 @@ class Beats:
         if self._beating.pop(fd, None) is not None and self._epoll is not None:
             self._epoll.unregister(fd)
 
-    def listen(self) -> None:
-        """Hear everybody who has said something, and nobody again for a while."""
+    def hear(self) -> None:
+        """Hear everybody who has something to say; then again after a pause, or, if nobody had, when somebody has."""
         if self._epoll is None:
             return
-        if self.deadline == NEVER:
-            self.deadline = math.ceil(time.monotonic() / BEAT_GRID) * BEAT_GRID
+        ready = self._epoll.poll(0, max(1, len(self._beating)))
         beats = []
-        for fd, _ in self._epoll.poll(0, max(1, len(self._beating))):
+        for fd, _ in ready:
             running = self._beating.get(fd)
             channel = running.channel if running is not None else None
-            if running is None or channel is None:
+            if running is None or channel is None:  # what another one said has ended it
                 continue
             read = channel.read(running.pid, running.uid, one_beat=True)
             if read is ONE_BEAT:  # what follows it comes with the next look
@@ -64,9 +63,8 @@ class Beats:
                 self._loop.children.heard(running, read)
         if beats:
             self._loop.tell(ev.Beats(tuple(beats)))
-
-    def due(self) -> None:
-        """The while is over."""
-        self.deadline = NEVER
-        if self._epoll is not None:
+        if ready:
+            self.deadline = (time.monotonic() // BEAT_GRID + 1) * BEAT_GRID
+        else:
+            self.deadline = NEVER
             self._loop.rewatch(self._epoll.fileno(), ONCE)

@@ -10,7 +10,7 @@ from entrypoint.config.environment import Identity
 from entrypoint.core import events as ev
 from entrypoint.master import kernel, processes, spawn
 from entrypoint.master.beats import Beats
-from entrypoint.master.notify import BEAT, Channel
+from entrypoint.master.notify import Channel
 
 if TYPE_CHECKING:
     from entrypoint.core import actions as act
@@ -92,22 +92,22 @@ class Children:
 
     # -- spawning --------------------------------------------------------------------------------------------
 
-    def spawn(self, order: act.Spawn, helper_fd: int = -1) -> None:
-        """Start a worker, or with a descriptor a process of the master's own, which gets it as 3."""
+    def spawn(self, order: act.Spawn, helper: list[int] | None = None) -> None:
+        """Start a worker, or with descriptors a process of the master's own, which gets them as 3, 4 and so on."""
         loop, template = self.loop, order.template
         who = template.process.credentials
         channel = None
         try:
-            if helper_fd < 0 and not template.foreground and not order.pool.startswith("init:"):
+            if helper is None and not template.foreground and not order.pool.startswith("init:"):
                 channel = Channel(self._token, order.serial)
             task = spawn.Task(
                 template.process,
                 Identity(order.pool, order.slot, order.generation),
-                self._sockets(order) if helper_fd < 0 else [("", helper_fd)],
+                self._sockets(order) if helper is None else [("", fd) for fd in helper],
                 template.foreground,
                 channel.address if channel is not None else "",
                 template.heartbeat,
-                bare=helper_fd >= 0,
+                bare=helper is not None,
             )
             child = spawn.spawn(loop.around, task)
         except (OSError, ValueError) as error:
@@ -148,12 +148,21 @@ class Children:
 
     # -- what workers say ------------------------------------------------------------------------------------
 
-    def _listen(self, running: Running) -> bool:
-        """Tell the core what the worker says about itself; whether there may be more."""
+    def _listen(self, running: Running) -> None:
+        """Hear a worker; one that beats is heard in bulk with the others from then on."""
         channel = running.channel
         if channel is None:
-            return False
+            return
         read = channel.read(running.pid, running.uid)
+        self.heard(running, read)
+        if any(said.beat for said in read.messages):
+            try:
+                self.beats.add(running, channel.fd)
+            except OSError:  # no descriptor or memory left: it is heard all the same
+                pass
+
+    def heard(self, running: Running, read: Read) -> None:
+        """Tell the core what a worker has said about itself."""
         for said in read.messages:
             self.loop.tell(
                 ev.Notified(running.serial, said.ready, said.beat, said.hung, said.stopping, said.extend, said.status)
@@ -167,7 +176,6 @@ class Children:
                 running.refused = True
                 error = "cannot accept a message: not from the worker or a descendant of it, or too long"
                 self.loop.log_worker("warning", "message_refused", running, error=error)
-        return read.more
 
     def _hang_up(self, running: Running) -> None:
         """Read the last words of a worker that has ended."""
@@ -175,10 +183,13 @@ class Children:
         if channel is None:
             return
         for _ in range(LAST_WORDS):
-            if not self._listen(running):
+            read = channel.read(running.pid, running.uid)
+            self.heard(running, read)
+            if not read.more:
                 break
         running.channel = None
         self.loop.unwatch(channel.fd)
+        self.beats.remove(channel.fd)
         channel.close()
 
     # -- reaping ---------------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core.model import NEVER
 from entrypoint.core.step import new_master, step
-from entrypoint.master import kernel, monitor, processes
+from entrypoint.master import helper, kernel, processes
 from entrypoint.master.children import Children
+from entrypoint.master.monitor import Monitor
+from entrypoint.master.monitor import needed as monitor_needed
 from entrypoint.master.reloading import Reloader
 from entrypoint.master.requests import Requests
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from entrypoint.core.actions import Action
     from entrypoint.master.children import Running
     from entrypoint.master.control import Control
+    from entrypoint.master.helper import Helper
     from entrypoint.master.log import Log
     from entrypoint.master.reloading import Source
     from entrypoint.master.sockets import Sockets
@@ -57,7 +60,8 @@ class Loop:
         self.sockets = sockets
         self.log = log
         self.children = Children(self)
-        self.monitor = monitor.Monitor(self)
+        self.monitor = Monitor(self)
+        self.helpers: dict[str, Helper] = {self.monitor.name: self.monitor}
         self.reloader = Reloader(self, source, spec)
         self.requests = Requests(self)
         self.control: Control | None = None
@@ -115,6 +119,8 @@ class Loop:
             self.children.reap()
         now = time.monotonic()
         deadline = self.core.next_deadline()
+        if min(deadline, self.children.beats.deadline) <= now:
+            self.children.beats.hear()
         if deadline <= now:
             # What workers said meanwhile has been read. If it is so late, the master did not run, and they may have
             # had more to say; nobody is to die of that.
@@ -142,7 +148,7 @@ class Loop:
             if self._first_time:
                 self._settle_in()
         self._wait_for_log()
-        deadline = min(deadline, self._limits_at, self.reloader.deadline)
+        deadline = min(deadline, self._limits_at, self.reloader.deadline, self.children.beats.deadline)
         if self.control is not None:
             deadline = min(deadline, self.control.deadline)
         timeout = deadline - time.monotonic()
@@ -197,6 +203,10 @@ class Loop:
         self._handlers[fd] = handler
         self._epoll.register(fd, mask)
 
+    def rewatch(self, fd: int, mask: int) -> None:
+        """Watch it for something else, or once more. Raises OSError."""
+        self._epoll.modify(fd, mask)
+
     def unwatch(self, fd: int) -> None:
         """Do so no longer; to be called before the descriptor is closed."""
         if self._handlers.pop(fd, None) is not None:
@@ -206,7 +216,7 @@ class Loop:
 
     def _spawn(self, order: act.Spawn) -> None:
         if order.pool in self.core.helpers:
-            self.monitor.spawn(order)
+            self.helpers[order.pool].spawn(order)
         else:
             self.children.spawn(order)
 
@@ -310,8 +320,8 @@ class Loop:
         """See to what a configuration needs beside its workers."""
         self._autos = {p.name: p.auto for p in spec.pools if p.auto is not None}
         self._limits_at = time.monotonic() + LIMITS_INTERVAL if self._autos else NEVER
-        if not self.core.forward_all and monitor.needed(spec):
-            self.tell(ev.HelperWanted(monitor.NAME, monitor.process()))
+        if not self.core.forward_all and monitor_needed(spec):
+            self.tell(ev.HelperWanted(self.monitor.name, helper.process(self.monitor.name)))
             if spec.reload.watch:
                 self.monitor.follow(self.reloader.source.path, self.reloader.sha256)
 
@@ -322,7 +332,8 @@ class Loop:
 
     def ended(self, running: Running) -> None:
         """A child of ours has been reaped."""
-        self.monitor.ended(running)
+        for each in self.helpers.values():
+            each.ended(running)
 
     def _read_limits(self, now: float) -> None:
         """Follow the container's limits, which Kubernetes may change in place."""

@@ -203,7 +203,7 @@ def _limits(process: Process) -> None:
 
 
 def _lower_descriptors(around: Surroundings, process: Process) -> None:
-    """Give the worker the limit that the master was started with; last, since a copy of the master cannot live by it."""
+    """Give the worker the limit that the master was started with; last: a copy of the master cannot live by it."""
     if around.nofile is not None and not any(number == resource.RLIMIT_NOFILE for number, *_ in process.rlimits):
         resource.setrlimit(resource.RLIMIT_NOFILE, around.nofile)
 
