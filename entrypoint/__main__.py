@@ -75,6 +75,14 @@ def main() -> None:
         from entrypoint.monitor.main import main as monitor
 
         sys.exit(monitor())
+    if name == "observer":  # the same
+        isolate()
+        for number in (_signal.SIGINT, _signal.SIGQUIT):
+            _signal.signal(number, _signal.SIG_IGN)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
+        from entrypoint.observer.main import main as observer
+
+        sys.exit(observer())
     try:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # `entrypoint schema | head` is no error

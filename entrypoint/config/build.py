@@ -16,6 +16,7 @@ from entrypoint.config.spec import (
     Heartbeat,
     Init,
     Log,
+    Observer,
     Pool,
     Process,
     Reload,
@@ -68,6 +69,7 @@ class Builder:
             sockets,
             shutdown,
             Log(**values["log"]),
+            self._observer(values["observer"], shown["observer"], sockets),
             Control(**values["control"]),
             Reload(**values["reload"]),
             self._signals(values["signals"], shown),
@@ -116,6 +118,24 @@ class Builder:
         if delay == "auto":
             delay = auto_drain_delay(self.environ)
         return Shutdown(delay, values["grace_period"], values["termination_log"])
+
+    def _observer(self, value: Values, shown: Values, sockets: tuple[Socket, ...]) -> Observer:
+        at: Path = ("observer", "bind")
+        if value["bind"] is None:
+            return Observer(enabled=False)
+        bind = shown["bind"]
+        try:
+            where = addresses.parse_bind(value["bind"])
+        except ValueError as error:
+            self.problems.add(at, f"{error}: {shorten(bind)!r}")
+            return Observer(enabled=False)
+        if where.kind == "fd":
+            self.problems.add(at, f"must be an address: {shorten(bind)!r}")
+        socket = Socket("observer", where.kind, where.host, where.port, where.path, backlog=128, bind=bind)
+        for other in sockets if value["enabled"] else ():
+            if addresses.clash(socket, other):
+                self.problems.add(at, f"clashes with socket {other.name} ({other.bind}): {shorten(bind)!r}")
+        return Observer(value["enabled"], socket)
 
     def _sockets(self, values: Values, shown: Values) -> tuple[Socket, ...]:
         sockets: list[Socket] = []

@@ -115,8 +115,8 @@ def remarks(pool: Pool) -> list[str]:
     deadline, timeout = pool.rollout.deadline, pool.stop.timeout or 0.0
     if deadline and timeout > deadline:
         found.append(
-            f"pools.{pool.name}.rollout.deadline: an old worker may take longer to stop, {format_duration(timeout)}, and "
-            "only then is there a place for the next new one"
+            f"pools.{pool.name}.rollout.deadline: an old worker may take longer to stop, {format_duration(timeout)}, "
+            "and only then is there a place for the next new one"
         )
     if pool.restart.policy == "always" and not pool.restart.min_uptime:
         found.append(

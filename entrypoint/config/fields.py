@@ -21,7 +21,6 @@ from entrypoint.config.kinds import (
     name_text,
     number,
     octal,
-    only_false,
     share,
     signal_name,
     size,
@@ -286,7 +285,10 @@ POOL = Section(
     Field("restart", RESTART, {}, "When a worker is replaced."),
     Field("rollout", ROLLOUT, {}, "How the workers are replaced by those of a new configuration."),
     Field(
-        "min_ready_workers", share(), "1", "As many ready workers are enough for `entrypoint probe ready`: a count, or `50%`."
+        "min_ready_workers",
+        share(),
+        "1",
+        "As many ready workers are enough for `/readyz` and `entrypoint probe ready`: a count, or `50%`.",
     ),
     Field("output", choice("inherit", later=("json",)), "inherit", "Workers write to the master's stdout and stderr."),
     later=(
@@ -361,6 +363,11 @@ LOG = Section(
     Field("level", choice("debug", "info", "warning", "error"), "info", "The least severe event that is written."),
     Field("format", choice("auto", "json", "console"), "auto", "auto: console on a terminal, else JSON lines."),
 )
+OBSERVER = Section(
+    "observer",
+    Field("bind", text("address", least=1), ":9180", "As of a socket, but for `fd:N`; port 0 is any that is free."),
+    Field("enabled", boolean(), "true", "false: no HTTP."),
+)
 ROOT = Section(
     "configuration",
     Field(
@@ -394,9 +401,5 @@ ROOT = Section(
         "keeps its default. TERM, CHLD, KILL, STOP and the signals of faults cannot be mapped.",
     ),
     Field("log", LOG, {}, "The master's own log."),
-    Field(
-        "observer",
-        Section("observer", Field("enabled", only_false(), required=True, doc="Only false."), later=("bind",)),
-        doc="Only `{enabled: false}`.",
-    ),
+    Field("observer", OBSERVER, {}, "The process that serves metrics, probes and the status over HTTP."),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.config.errors import EXIT_CONFIG, ConfigError
-from entrypoint.config.spec import Control, Pool, Process, Ready, Restart, Shutdown, Spec, Stop
+from entrypoint.config.spec import Control, Observer, Pool, Process, Ready, Restart, Shutdown, Spec, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ def init_spec(command: tuple[str, ...], workers: int | None, environ: Mapping[st
             restart=Restart(policy="never"),
             foreground=True,
         )
-        return Spec((pool,), control=Control(enabled=False))
+        return Spec((pool,), observer=Observer(enabled=False), control=Control(enabled=False))
     if not 1 <= workers <= MAX_WORKERS:
         raise ConfigError((f"cannot run: --workers is out of range 1 to {MAX_WORKERS}: {workers}",), EXIT_CONFIG)
     return Spec((Pool("main", process, workers),), shutdown=Shutdown(drain_delay=auto_drain_delay(environ)))

@@ -191,17 +191,6 @@ def choice(*values: str, later: tuple[str, ...] = ()) -> Scalar:
     return Scalar(" or ".join(values), parse, {"anyOf": [{"enum": list(values)}, _INTERPOLATED]})
 
 
-def only_false() -> Scalar:
-    """A switch whose "on" is not supported yet."""
-
-    def parse(text: str) -> bool:
-        if units.parse_bool(text):
-            raise ValueError("not supported yet")
-        return False
-
-    return Scalar("false", parse, {"enum": [False]}, bool)
-
-
 def text(
     name: str = "text", parse: Callable[[str], str] | None = None, *, secret: bool = False, least: int = 0
 ) -> Scalar:

@@ -202,6 +202,13 @@ class Control(Record):
     socket: str = "auto"  # a path; auto: the first place that can be written
 
 
+class Observer(Record):
+    """The process that serves HTTP."""
+
+    enabled: bool = True
+    socket: Socket = Socket("observer", "tcp", port=9180, backlog=128, bind=":9180")
+
+
 class Reload(Record):
     """What makes the master read its configuration again."""
 
@@ -216,6 +223,7 @@ class Spec(Record):
     sockets: tuple[Socket, ...] = ()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
+    observer: Observer = Observer()
     control: Control = Control()
     reload: Reload = Reload()
     # (signal number, what it does: shutdown | quit | restart | reload | scale_up | scale_down | forward | ignore)

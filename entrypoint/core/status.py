@@ -46,9 +46,7 @@ def lacks(pool: Pool) -> str:
         return ""
     if pool.status == WAITING:
         return f"{pool.name}: waits for {', '.join(p.name for p in pool.after if not p.was_ready) or 'init'}"
-    share = pool.spec.min_ready_workers
-    least = ceil(share.value * pool.size / 100) if share.percent else int(share.value)
-    least = min(least, pool.size)
+    least = enough(pool)
     ready = pool.counts[READY]
     return "" if ready >= least else f"{pool.name}: {ready} of {least} ready"
 
@@ -62,6 +60,24 @@ def startup(m: Master) -> tuple[bool, str]:
 def pools(m: Master, now: float) -> dict[str, Any]:
     """Every pool and its workers, by name."""
     return {pool.name: _pool(pool, now) for pool in m.pools.values()}
+
+
+def counters(pool: Pool, now: float) -> dict[str, Any]:
+    """What has happened in a pool, and the rest of what metrics are made of."""
+    waiting = [w.deadline - now for w in pool.workers.values() if w.state == BACKOFF] if pool.counts[BACKOFF] else []
+    return {
+        **pool.counters.snapshot(),
+        "backoff_seconds": round(max(0.0, *waiting), 3) if waiting else 0.0,
+        "failed": pool.failed,
+        "critical": pool.spec.critical,
+        "min_ready": enough(pool),
+    }
+
+
+def enough(pool: Pool) -> int:
+    """As many ready workers make the pool ready."""
+    share = pool.spec.min_ready_workers
+    return min(ceil(share.value * pool.size / 100) if share.percent else int(share.value), pool.size)
 
 
 def _pool(pool: Pool, now: float) -> dict[str, Any]:

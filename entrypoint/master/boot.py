@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from entrypoint.config.spec import Spec
     from entrypoint.core.actions import Exit
     from entrypoint.master.log import Log
+    from entrypoint.master.sockets import Sockets
 
 OPERATIONAL, INTERNAL = 1, 70
 LOAD_PATIENCE = 5.0  # how long a TERM waits for a configuration that is being read, before nothing runs at all
@@ -120,17 +121,11 @@ def _run(
     log = Log(2, level="error", style="plain") if init_mode else Log(1, level=spec.log.level, style=spec.log.format)
     for warning in warnings:
         log.emit("warning", "config_warning", reason=warning)
-    sockets = None
-    if spec.sockets:
-        from entrypoint.master.sockets import SocketError, Sockets
-
-        sockets = Sockets()
-        try:
-            sockets.prepare(spec.sockets, starting=True)
-        except (SocketError, OSError) as error:
-            print(f"entrypoint: {error}", file=sys.stderr)
-            sockets.unlink()
-            return OPERATIONAL
+    try:
+        sockets, observed = _bind(spec)
+    except OSError as error:
+        print(f"entrypoint: {error}", file=sys.stderr)
+        return OPERATIONAL
     if init_mode:
         handled = kernel.catchable() - IGNORED_IN_INIT_MODE
     else:
@@ -154,7 +149,7 @@ def _run(
     log.emit("info", "master_started", pid=os.getpid(), version=_version(), config=spec.path, sha256=spec.sha256[:12])
     signals = kernel.Signals(handled)
     log.keep_descriptor()
-    loop = Loop(spec, Source(*source), around, signals=signals, sockets=sockets, log=log)
+    loop = Loop(spec, Source(*source), around, signals=signals, sockets=sockets, observed=observed, log=log)
     loop.children.readers.add(loader_pid)  # it may still be on its way out
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
     gc.enable()
@@ -164,11 +159,30 @@ def _run(
             terminal.take_back(tty)
         if loop.control is not None:
             loop.control.close()
-        if loop.sockets is not None:
-            loop.sockets.unlink()
+        for held in (loop.sockets, observed):
+            if held is not None:
+                held.unlink()
         _say_goodbye(spec, exit_order, log, began, loop.children.orphans, quiet=init_mode)
     finally:
         os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
+
+
+def _bind(spec: Spec) -> tuple[Sockets | None, Sockets | None]:
+    """The workers' sockets and the observer's. Raises OSError with a message for people; then none is held."""
+    if not spec.sockets and not spec.observer.enabled:
+        return None, None
+    from entrypoint.master.sockets import SocketError, Sockets
+
+    sockets, observed = Sockets(), Sockets()
+    try:
+        sockets.prepare(spec.sockets, starting=True)
+        if spec.observer.enabled:
+            observed.prepare((spec.observer.socket,))
+    except (SocketError, OSError) as error:
+        sockets.unlink()
+        observed.unlink()
+        raise OSError(str(error)) from None
+    return sockets, observed
 
 
 IGNORED_IN_INIT_MODE = {21, 22}  # TTIN, TTOU: the kernel's to the master about its terminal, not messages to pass on

@@ -51,6 +51,7 @@ class Loop:
         *,
         signals: kernel.Signals,
         sockets: Sockets | None,
+        observed: Sockets | None,
         log: Log,
     ) -> None:
         self.core = new_master(spec)
@@ -62,12 +63,14 @@ class Loop:
         self.children = Children(self)
         self.monitor = Monitor(self)
         self.helpers: dict[str, Helper] = {self.monitor.name: self.monitor}
+        self._observed = observed  # the socket that HTTP is served on
         self.reloader = Reloader(self, source, spec)
         self.requests = Requests(self)
         self.control: Control | None = None
         self.exit: act.Exit | None = None
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], Any]] = {}
+        self.lag = Lag()
         self._first_time = not self.core.forward_all  # what has time until the first workers run is still to be done
         self._log_waits = False
         self._log_due = NEVER
@@ -98,6 +101,7 @@ class Loop:
         """Run until the core says to exit."""
         self.watch(self.signals.fd, self.signals.drain)
         self.tell(ev.Started())
+        self._observe(self.core.spec)
         self._follow(self.core.spec)
         # From here on nothing is raised: what fails is reported, and tried again at a deadline if it matters.
         while self.exit is None:
@@ -113,7 +117,9 @@ class Loop:
             if signum == signal.SIGCHLD:
                 self.children.changed = True
             else:
-                self.log.emit("info", "signal_received", signal=signal_name(signum))
+                name = signal_name(signum)
+                self.requests.signals[name] = self.requests.signals.get(name, 0) + 1
+                self.log.emit("info", "signal_received", signal=name)
                 self.tell(ev.SignalReceived(signum))
         if self.children.changed:
             self.children.reap()
@@ -122,6 +128,7 @@ class Loop:
         if min(deadline, self.children.beats.deadline) <= now:
             self.children.beats.hear()
         if deadline <= now:
+            self.lag.note(now, now - deadline)
             # What workers said meanwhile has been read. If it is so late, the master did not run, and they may have
             # had more to say; nobody is to die of that.
             if now - deadline > self.core.stall:
@@ -316,6 +323,18 @@ class Loop:
         self.tell(ev.SpecChanged(spec, order.roll_all, order.asker))
         self._follow(self.core.spec)
 
+    def _observe(self, spec: Spec) -> None:
+        """Have HTTP served, from before the init commands to the end."""
+        if not spec.observer.enabled or self._observed is None:
+            return
+        from entrypoint.master.observer import Observer
+
+        [(_, listener)] = self._observed.of_worker((spec.observer.socket,), 0)
+        self.helpers[Observer.name] = Observer(self, listener)
+        self.tell(ev.HelperWanted(Observer.name, helper.process(Observer.name)))
+        address = self._observed.address(spec.observer.socket)
+        self.log.emit("info", "observer_listens", bind=address)
+
     def _follow(self, spec: Spec) -> None:
         """See to what a configuration needs beside its workers."""
         self._autos = {p.name: p.auto for p in spec.pools if p.auto is not None}
@@ -380,6 +399,31 @@ class Loop:
             self._log_waits = self.log.blocked
         except OSError:  # a file cannot be waited on, and is never full for a moment only
             self._handlers.pop(output.fd, None)
+
+
+class Lag:
+    """How late the loop is at its deadlines: the worst of the last one to two minutes."""
+
+    WINDOW = 60.0  # seconds
+
+    def __init__(self) -> None:
+        self._since = self._before = self._worst = 0.0
+
+    def note(self, now: float, late: float) -> None:
+        """It was so many seconds late."""
+        self._turn(now)
+        self._worst = max(self._worst, late)
+
+    def peak(self, now: float) -> float:
+        """The worst of late."""
+        self._turn(now)
+        return max(self._worst, self._before)
+
+    def _turn(self, now: float) -> None:
+        passed = now - self._since
+        if passed >= self.WINDOW:
+            self._before = self._worst if passed < 2 * self.WINDOW else 0.0
+            self._since, self._worst = now, 0.0
 
 
 def signal_name(number: int) -> str:

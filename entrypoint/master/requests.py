@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from entrypoint.master.loop import Loop
 
 RECENT = 50  # events that the status shows
+SIGNALS = ("TERM", "INT", "QUIT", "HUP", "TTIN", "TTOU", "USR1", "USR2")  # counted from the start
 ENDED = 200  # rollouts whose end is remembered for who asks late
 
 
@@ -36,6 +37,7 @@ class Requests:
         self.loop = loop
         self.started_at = wall_clock()
         self.events: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        self.signals: dict[str, int] = dict.fromkeys(SIGNALS, 0)  # received so far
         self._patient: set[int] = set()  # askers that wait for the end of what they began
         self._waiters: dict[int, Waiter] = {}
         self._ended: dict[tuple[str, int], dict[str, Any]] = {}
@@ -102,6 +104,37 @@ class Requests:
     def note(self, event: str, fields: dict[str, Any]) -> None:
         """Remember an event for the status."""
         self.events.append({"time": wall_clock(), "event": event, **fields})
+
+    def snapshot(self) -> dict[str, Any]:
+        """The status, and what metrics are made of beside it."""
+        loop = self.loop
+        core, now = loop.core, time.monotonic()
+        found = self.status()
+        wall = wall_clock() - now  # of the zero of the monotonic clock
+        for name, shown in found["pools"].items():
+            pool = core.pools[name]
+            shown.update(status.counters(pool, now))
+            for worker in shown["workers"]:
+                age = worker["age_seconds"]
+                worker["started_at"] = None if age is None else round(wall + now - age, 3)
+        reloader = loop.reloader
+        return {
+            **found,
+            "ready": status.readiness(core),
+            "startup": status.startup(core),
+            "master": {
+                "start_time_seconds": round(self.started_at, 3),
+                "draining": status.phase(core) in ("draining", "stopping"),
+                "loop_lag_seconds": round(loop.lag.peak(now), 6),
+                "orphans_reaped": loop.children.orphans,
+                "log_lines_dropped": loop.log.dropped,
+                "notify_rejected": loop.children.rejected,
+                "signals": dict(self.signals),
+                "config_reload_ok": not reloader.error,
+                "config_reload_time": round(reloader.loaded_at, 3),
+                "oom_kills": loop.children.oom_kills,
+            },
+        }
 
     def status(self) -> dict[str, Any]:
         """Everything that can be known about the master; see docs/CONTROL.md."""

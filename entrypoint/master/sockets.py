@@ -155,6 +155,14 @@ class Sockets:
         """(name, descriptor) of each socket that the worker in `slot` is to inherit. Raises OSError."""
         return [(spec.name, held.of_slot(slot)) for spec, held in self._those(sockets)]
 
+    def address(self, socket_spec: SocketSpec) -> str:
+        """Where a socket listens, with the port that it really has."""
+        held = self._held[address(socket_spec)]
+        if socket_spec.kind != "tcp":
+            return socket_spec.bind
+        host, port = held.sockets[0].getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
     def inodes(self, sockets: tuple[SocketSpec, ...], slot: int) -> tuple[int, ...]:
         """The inode numbers, as /proc shows them, of the sockets that the worker in `slot` has inherited."""
         return tuple(os.fstat(held.of_slot(slot)).st_ino for _, held in self._those(sockets))

@@ -34,7 +34,7 @@ def work() -> None:
 
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
 name = os.environ.get("ENTRYPOINT_WORKER", "worker")
-print(f"{name}: at work, pid", os.getpid(), flush=True)
+print(f"{name}: at work, pid {os.getpid()}", flush=True)
 notify("READY=1")
 for count in itertools.count(1):
     work()

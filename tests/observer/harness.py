@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import http.client
 import json
 import os
@@ -132,7 +131,7 @@ class Master:
         if ask["ask"] == "ping":
             told = {key: self.snapshot[key] for key in ("phase", "ready", "startup")}
         else:
-            told = {"snapshot": copy.deepcopy(self.snapshot)}
+            told = {"snapshot": self.snapshot}
         return {"id": ask["id"], "ok": True, **told}
 
     def _serve(self) -> None:
@@ -204,8 +203,13 @@ class Observer:
         finally:
             connection.close()
 
-    def connect(self, data: bytes = b"") -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", self.port), 20)
+    def connect(self, data: bytes = b"", window: int = 0) -> socket.socket:
+        """A client that has sent this much; it may have a small window, so that the kernel holds little for it."""
+        client = socket.socket()
+        if window:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        client.settimeout(20)
+        client.connect(("127.0.0.1", self.port))
         client.sendall(data)
         return client
 

@@ -63,11 +63,11 @@ def test_clients_that_do_not_read_cost_little_and_delay_nobody(observer: Observe
     observer.master.snapshot = snapshot(web=pool(*(worker("web", slot, os.getpid()) for slot in range(1000))))
     observer.get("/metrics")
     before = resident(observer)
-    deaf = [observer.connect(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(100)]
+    deaf = [observer.connect(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", window=4096) for _ in range(200)]
     assert observer.get("/livez", timeout=10).status == 200
     for client in deaf:
         assert client.recv(15) == b"HTTP/1.1 200 OK"
-    assert resident(observer) - before < 40 << 20  # and not a hundred times half a megabyte
+    assert resident(observer) - before < 30 << 20  # and not two hundred times what is sent
     assert observer.get("/metrics", timeout=10).status == 200
     for client in deaf:
         client.close()
@@ -256,6 +256,14 @@ def test_without_a_listening_socket_it_says_so() -> None:
     theirs.close()
     assert done.returncode == 1
     assert done.stderr == b"entrypoint observer: cannot serve: descriptor 4 is no listening socket\n"
+
+
+def test_it_takes_little_memory(observer: Observer) -> None:
+    for path in ("/", "/metrics", "/status", "/livez"):
+        assert observer.get(path, Accept_Encoding="gzip").status == 200
+    lines = Path(f"/proc/{observer.process.pid}/smaps_rollup").read_text().splitlines()
+    (proportional,) = (int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    assert proportional < 20_000  # kB
 
 
 def test_an_idle_observer_sleeps(observer: Observer) -> None:

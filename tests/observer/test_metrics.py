@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tests.observer.harness import Observer, histogram, pool, snapshot, worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client.metrics_core import Metric
 
 # As Prometheus 3 sends it.
 PROMETHEUS = (
@@ -49,7 +52,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def families(observer: Observer, accept: str = OPENMETRICS) -> dict[str, Metric]:
     reply = observer.get("/metrics", Accept=accept)
-    parse: Callable[[str], Iterator[Metric]] = parse_text
+    parse: Callable[[str], Iterable[Metric]] = parse_text
     if reply.headers["content-type"].startswith("application/openmetrics-text"):
         parse = parse_openmetrics
     return {family.name: family for family in parse(reply.text)}
@@ -76,8 +79,11 @@ def value(found: Samples, name: str, **labels: str) -> float | None:
         (OPENMETRICS, "application/openmetrics-text; version=1.0.0"),
         (PROMETHEUS, "application/openmetrics-text; version=1.0.0"),
         ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0"),
-        ('application/openmetrics-text; version="x"', "text/plain; version=0.0.4"),
-        ("application/openmetrics-text; version=2.0.0", "application/openmetrics-text; version=1.0.0"),
+        ('application/openmetrics-text; version="1.0.0"', "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text; version=x", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; version=2.0.0", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; q=0", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; q=0.1, text/plain; q=0.5", "text/plain; version=0.0.4"),
         (";=,;;=version", "text/plain; version=0.0.4"),
     ],
 )
@@ -115,7 +121,9 @@ def test_both_formats_say_the_same(shared: Observer) -> None:
 def test_compressed_metrics_are_the_same(shared: Observer) -> None:
     reply = shared.get("/metrics", Accept=OPENMETRICS, Accept_Encoding="gzip")
     assert reply.headers["content-encoding"] == "gzip"
-    assert len([*parse_openmetrics(gzip.decompress(reply.body).decode())]) == len(families(shared))
+    told = gzip.decompress(reply.body).decode()
+    assert told.endswith("# EOF\n")
+    assert told.count("# TYPE ") == len(families(shared))
 
 
 def test_labels_that_count_are_complete_at_zero_before_anything_has_happened(shared: Observer) -> None:
@@ -160,8 +168,9 @@ def test_what_the_master_counts_is_what_is_shown(observer: Observer) -> None:
         ),
     )
     observer.master.snapshot["master"] |= {
-        "draining": True, "loop_lag_seconds": 0.125, "orphans_reaped": 11, "log_lines_dropped": 12, "notify_rejected": 13,
-        "signals": {"HUP": 2, "WINCH": 1}, "config_reload_ok": False, "oom_kills": 4,
+        "draining": True, "loop_lag_seconds": 0.125, "config_reload_ok": False, "oom_kills": 4,
+        "orphans_reaped": 11, "log_lines_dropped": 12, "notify_rejected": 13,
+        "signals": {"HUP": 2, "WINCH": 1},
     }  # fmt: skip
     found = samples(observer)
     wanted: list[tuple[float | None, str, dict[str, str]]] = [

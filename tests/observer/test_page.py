@@ -6,8 +6,10 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from typing import TYPE_CHECKING
 
-from tests.observer.harness import Observer
+if TYPE_CHECKING:
+    from tests.observer.harness import Observer
 
 
 class Document(HTMLParser):

@@ -7,9 +7,11 @@ import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from entrypoint.observer.link import GAP, LOST
 from tests.observer.harness import Observer, StartObserver, listener, pool, read_all, snapshot, worker
 
 ASKING = ("/livez", "/readyz", "/readyz?verbose", "/startupz", "/metrics", "/status")
@@ -98,6 +100,16 @@ def test_a_late_answer_is_not_shown_to_later_requests(observer: Observer) -> Non
     assert observer.get("/status").json["version"] == "1.2.3"
 
 
+def test_a_question_that_was_lost_is_asked_again(observer: Observer) -> None:
+    observer.master.silent.set()
+    assert observer.get("/livez").status == 503
+    observer.master.silent.clear()  # the first question will never be answered
+    deadline = time.monotonic() + LOST + 20
+    while observer.get("/livez").status != 200:
+        assert time.monotonic() < deadline
+    assert observer.master.asked == ["ping", "ping"]
+
+
 def test_a_master_that_refuses_gives_its_reason(observer: Observer) -> None:
     observer.master.answer = lambda ask: {"id": ask["id"], "ok": False, "error": "not now"}
     reply = observer.get("/status")
@@ -154,6 +166,34 @@ def test_a_flood_shares_one_snapshot(observer: Observer) -> None:
         replies = [*pool.map(lambda _: observer.get("/metrics").status, range(400))]
     assert replies == [200] * 400
     assert len(observer.master.asked) <= 100  # a tenth of a second or more apart
+
+
+def test_a_flood_from_one_client_does_not_keep_the_master_busy(observer: Observer) -> None:
+    observer.get("/livez")
+    began = time.monotonic()
+    for path in ("/livez", "/metrics", "/status") * 10:
+        assert observer.get(path).status == 200
+    most = 2 * (time.monotonic() - began) / GAP + 2  # of either kind
+    assert len(observer.master.asked) - 1 <= most
+    assert len(observer.master.asked) == 31  # and nothing is answered from memory
+
+
+def test_answers_in_another_order_reach_those_who_asked(observer: Observer) -> None:
+    held: list[dict[str, Any]] = []
+
+    def turn(ask: dict[str, Any]) -> dict[str, Any]:
+        """Answer the first question after the second."""
+        if not held:
+            held.append(ask)
+            return {"id": 0, "ok": True}  # to nobody
+        observer.master.send(observer.master.tell(ask))
+        return observer.master.tell(held[0])
+
+    observer.master.answer = turn
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(observer.get, ("/livez", "/status"))
+    assert (first.status, first.text) == (200, "ok\n")
+    assert second.json["version"] == "1.2.3"
 
 
 def test_two_listening_sockets_are_both_served(start: StartObserver) -> None:

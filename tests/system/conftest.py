@@ -236,6 +236,8 @@ def start(entrypoint: str, open_path: Path) -> Iterator[Start]:
             path = open_path / "config.yaml"
             path.write_text(config)
             words = ["-c", str(path), *words]
+        if config is not None and "observer:" not in config:  # tests run side by side, and its port is one
+            env = {"ENTRYPOINT_OBSERVER__ENABLED": "false", **(env or {})}
         base = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ENTRYPOINT_", "PYTEST"))}
         argv = [*(PID1 if pid1 else ()), *wrap, entrypoint, "run", *words]
         masters.append(Master(argv, env={**base, **WORKER_ENV, **(env or {})}, **{"cwd": open_path, **options}))

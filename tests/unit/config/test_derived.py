@@ -18,7 +18,7 @@ from entrypoint.config.kinds import Section
 from entrypoint.config.load import ConfigError
 from entrypoint.config.location import find_config
 from entrypoint.config.schema import json_schema
-from entrypoint.config.spec import Control, Pool, Process, Ready, Restart, Spec, Stop
+from entrypoint.config.spec import Control, Observer, Pool, Process, Ready, Restart, Spec, Stop
 from tests.unit.config.test_build_pool import WRONG_VALUES
 from tests.unit.config.test_load import POOL_ERRORS
 
@@ -166,6 +166,7 @@ def test_init_mode() -> None:
                 foreground=True,
             ),
         ),
+        observer=Observer(enabled=False),
         control=Control(enabled=False),
     )
     for workers in (None, 1):

@@ -290,9 +290,13 @@ def test_other_ways_to_start_a_pool_are_not_supported_yet(errors: Errors, key: s
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("observer: {enabled: true}", "observer.enabled: not supported yet: 'true'"),
-        ("observer: {}", "observer: enabled is missing"),
-        ("observer: {bind: ':9180', enabled: false}", "observer.bind: not supported yet"),
+        ("observer: {enabled: perhaps}", "observer.enabled: not true or false: 'perhaps'"),
+        ("observer: {bind: 9180}", "observer.bind: not HOST:PORT, :PORT, [IPV6]:PORT, unix:/PATH or fd:N: '9180'"),
+        ("observer: {bind: 'fd:5'}", "observer.bind: must be an address: 'fd:5'"),
+        (
+            "observer: {bind: ':8000'}\nsockets: {http: {bind: ':8000'}}",
+            "observer.bind: clashes with socket http (:8000): ':8000'",
+        ),
         ("control: {enabled: yes}", "control.enabled: not true or false: 'yes'"),
         ("control: {socket: none}", "control.socket: not auto or an absolute path: 'none'"),
         (f"control: {{socket: /{'x' * 107}}}", f"control.socket: longer than 107 bytes: '/{'x' * 59}...'"),

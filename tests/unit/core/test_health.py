@@ -242,6 +242,17 @@ def test_a_master_that_was_stopped_ends_no_boot() -> None:
     assert k.signals == [("web/0", ABRT)]
 
 
+def test_beats_that_are_told_in_bulk_are_those_of_each() -> None:
+    k = serving(notify(workers=3, heartbeat=10.0))
+    gone = 999
+    k.advance(8)
+    k.tell(ev.Beats((k.worker("web/0").serial, gone, k.worker("web/2").serial)))
+    k.advance(4)
+    assert k.signals == [("web/1", ABRT)]
+    k.advance(6.1)
+    assert k.signals == [("web/1", ABRT), ("web/0", ABRT), ("web/2", ABRT)]
+
+
 def test_a_beat_gives_no_order_and_arms_nothing() -> None:
     k = serving(notify(workers=50, heartbeat=30.0))
     before = k.m.next_deadline(), len(k.m.deadlines)

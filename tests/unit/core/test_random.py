@@ -29,6 +29,7 @@ UNKNOWN: list[ev.Event] = [
     ev.QueueChecked(NOBODY, 3),
     ev.Resized("nobody", 3),
     ev.Notified(NOBODY, ready=True, beat=True, hung=True, stopping=True, extend=9.0, status="x"),
+    ev.Beats((NOBODY,)),
     ev.Proved(NOBODY),
     ev.Hidden(NOBODY, "no"),
     ev.NotLive(NOBODY, "no"),

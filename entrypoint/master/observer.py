@@ -1,0 +1,48 @@
+"""The line to the observer, the process that serves HTTP.
+
+It speaks with strangers, so it gets answers and nothing else: it can ask how things are, and never so often that the
+master has to do much for it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from entrypoint.core import status
+from entrypoint.master.helper import Helper
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from entrypoint.master.loop import Loop
+
+
+class Observer(Helper):
+    """Its listening socket is the master's, so that it can be killed and nobody is refused."""
+
+    name = "observer"
+
+    def __init__(self, loop: Loop, listener: int) -> None:
+        super().__init__(loop)
+        self._listener = listener
+
+    def descriptors(self) -> list[int]:
+        """Where it accepts."""
+        return [self._listener]
+
+    def told(self, line: bytes) -> None:
+        """It asks something."""
+        try:
+            question = json.loads(line)
+            number, what = int(question["id"]), question["ask"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+        answer: dict[str, Any] = {"id": number, "ok": True}
+        if what == "ping":
+            answer["phase"] = status.phase(self.loop.core)
+        elif what == "snapshot":
+            answer["snapshot"] = self.loop.requests.snapshot()
+        else:
+            return
+        self.send(json.dumps(answer, separators=(",", ":")).encode() + b"\n")

@@ -1,0 +1,39 @@
+"""The start of the observer process. What it imports is kept small: it is in every container, beside the workers."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from types import ModuleType
+
+CHANNEL = 3  # the descriptor that leads to the master; the listening sockets come after it
+
+
+def main() -> int:
+    """Serve HTTP on the descriptors from 4 on; returns an exit code if it cannot, and else ends with the master."""
+    _import_asyncio()
+    _import_prometheus()
+    from entrypoint.observer.observer import run
+
+    return run(CHANNEL)
+
+
+def _import_asyncio() -> None:
+    """Import asyncio without ssl, which would be 4 of its 11 MB. Python can be built without, so asyncio knows how."""
+    sys.modules["ssl"] = None  # type: ignore[assignment] # which makes its import an ImportError
+    try:
+        import asyncio  # noqa: F401
+    finally:
+        del sys.modules["ssl"]
+
+
+def _import_prometheus() -> None:
+    """Let parts of prometheus_client be imported alone.
+
+    The package itself imports HTTP servers and clients, and collectors of its own: some 5 MB that nobody needs here.
+    """
+    spec = find_spec("prometheus_client")
+    if spec is not None:
+        package = sys.modules["prometheus_client"] = ModuleType("prometheus_client")
+        package.__spec__ = spec
+        package.__path__ = spec.submodule_search_locations or []
