@@ -15,11 +15,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import namespace, report
+from . import beats, namespace, report, report_rollouts, rollouts
 from .measure import Session, Storm, measure, storm
 from .namespace import BenchError
+from .servers import (
+    Granian,
+    Managed,
+    ManagedGunicorn,
+    ManagedGunicornReusePort,
+    ManagedServer,
+    ManagedUvicorn,
+    Server,
+    Uvicorn,
+)
+from .servers import Gunicorn as GunicornServer
 from .systems import (
     HERE,
     S6,
@@ -31,6 +42,7 @@ from .systems import (
     EntrypointPool,
     Gunicorn,
     Init,
+    Program,
     Runsvdir,
     Supervisord,
     System,
@@ -43,11 +55,17 @@ if TYPE_CHECKING:
 
 _DOCS = HERE.parent / "docs"
 _SLOW_RESPAWN_MS = 500.0
-_BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
+_PARTS = ("masters", "rollouts")
+_QUICK_TIMES, _QUICK_WORKERS = 2, 100
+_WATCH = 10.0  # seconds that the CPU of beats is measured
+_VICTIMS = 20  # workers that hang
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure entrypoint beside its peers.")
+    parser.add_argument(
+        "--parts", default=",".join(_PARTS), metavar="NAMES", help="these parts of the whole (default: %(default)s)"
+    )
     parser.add_argument("--only", default="", metavar="NAMES", help="these systems, as 'entrypoint,s6-svscan,tini'")
     parser.add_argument("--workers", default="10,100,1000", metavar="COUNTS", help="default: %(default)s")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="sessions of each system (default: 3)")
@@ -55,14 +73,19 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--idle", type=float, default=10.0, metavar="S", help="watch the idle master; 0: not at all")
     parser.add_argument("--idle-workers", type=int, default=100, metavar="N", help="and with so many (default: 100)")
     parser.add_argument("--orphans", type=int, default=20_000, metavar="N", help="0: no storm (default: 20000)")
-    parser.add_argument("--quick", action="store_true", help="10 and 100 workers, once, 2,000 orphans, 2 s idle")
+    parser.add_argument("--rollouts", type=int, default=10, metavar="N", help="of each kind under load (default: 10)")
+    parser.add_argument("--reloads", type=int, default=5, metavar="N", help="of each server (default: 5)")
+    parser.add_argument("--beating", type=int, default=1000, metavar="N", help="workers that beat (default: 1000)")
+    parser.add_argument(
+        "--quick", action="store_true", help="10 and 100 workers, once, 2,000 orphans, 2 s idle, 2 rollouts, 100 beats"
+    )
     parser.add_argument("--entrypoint", default="", metavar="COMMAND", help="how to start ours, if not `entrypoint`")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="where to put bench.json and bench.png (default: docs/, with the tables in docs/BENCHMARKS.md, but only "
-        "after a whole run: one without --only, --workers and --quick)",
+        help="where to put the raw figures and bench.png (default: docs/, with the tables in docs/BENCHMARKS.md, but "
+        "only of parts that were measured whole: without --only, --workers and --quick)",
     )
     options = parser.parse_args(argv)
     options.whole = not (options.only or options.quick or options.workers != parser.get_default("workers"))
@@ -70,27 +93,62 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         options.counts = sorted({int(word) for word in options.workers.split(",")})
     except ValueError:
         parser.error(f"--workers: not a list of counts: {options.workers}")
+    options.parts = options.parts.split(",")
+    if unknown := set(options.parts) - set(_PARTS):
+        parser.error(f"--parts: no such part: {', '.join(sorted(unknown))}")
     if options.quick:
         options.counts, options.repeat, options.orphans = [10, 100], 1, 2_000
         options.idle = min(options.idle, 2.0)
+        options.rollouts = options.reloads = _QUICK_TIMES
+        options.beating = _QUICK_WORKERS
     return options
 
 
-def _selected(options: argparse.Namespace) -> tuple[list[System], list[Init]]:
-    """The systems to measure. Raises BenchError for an unknown name."""
-    systems: list[System] = [
-        Entrypoint(options.entrypoint), Gunicorn(), Supervisord(), Circus(), S6(), Runsvdir()
-    ]  # fmt: skip
-    inits: list[Init] = [
-        EntrypointInit(options.entrypoint), EntrypointPool(options.entrypoint), Tini(), DumbInit(), Catatonit()
-    ]  # fmt: skip
-    if options.only:
-        names = set(options.only.split(","))
-        if unknown := names - {item.name.split()[0] for item in [*systems, *inits]}:
-            raise BenchError(f"cannot measure {', '.join(sorted(unknown))}: unknown system")
-        systems = [system for system in systems if system.name in names]
-        inits = [init for init in inits if init.name.split()[0] in names]
-    return systems, inits if options.orphans else []
+class Selection(NamedTuple):
+    """What to measure."""
+
+    systems: list[System]
+    inits: list[Init]
+    managed: list[Managed]
+    servers: list[Server]
+    beats: list[beats.Master]
+
+    @property
+    def programs(self) -> list[Program]:
+        """All that has to be installed."""
+        workers = [item.worker for item in [*self.managed, *self.servers] if isinstance(item, Managed) and item.worker]
+        return [*self.systems, *self.inits, *self.managed, *self.servers, *self.beats, *workers]
+
+
+def _selected(options: argparse.Namespace, server: Path = Path("server")) -> Selection:
+    """The systems to measure; `server` is the compiled server.c. Raises BenchError for an unknown name."""
+    ours = options.entrypoint
+    everything = Selection(
+        [Entrypoint(ours), Gunicorn(), Supervisord(), Circus(), S6(), Runsvdir()],
+        [EntrypointInit(ours), EntrypointPool(ours), Tini(), DumbInit(), Catatonit()],
+        [ManagedServer(ours, server), ManagedUvicorn(ours), ManagedGunicorn(ours), ManagedGunicornReusePort(ours)],
+        [ManagedUvicorn(ours), ManagedGunicorn(ours), Uvicorn(), GunicornServer(), Granian()],
+        [beats.Master(ours)],
+    )
+    names = set(options.only.split(",")) if options.only else set()
+    known = {_short(item) for part in everything for item in part}
+    if unknown := names - known:
+        raise BenchError(f"cannot measure {', '.join(sorted(unknown))}: unknown system")
+    if not options.orphans:
+        everything = everything._replace(inits=[])
+    if "masters" not in options.parts:
+        everything = everything._replace(systems=[], inits=[])
+    if "rollouts" not in options.parts:
+        everything = everything._replace(managed=[], servers=[], beats=[])
+    return Selection(*(_those(names, part) for part in everything))  # type: ignore[arg-type] # each keeps its type
+
+
+def _those(names: set[str], part: Sequence[Program]) -> list[Program]:
+    return [item for item in part if not names or _short(item) in names]
+
+
+def _short(program: Program) -> str:
+    return program.name.split()[0]
 
 
 def _compile(source: str, directory: Path) -> Path:
@@ -143,6 +201,28 @@ def _reap(options: argparse.Namespace, inits: Sequence[Init], program: Path) -> 
     return storms
 
 
+def _replace(options: argparse.Namespace, selection: Selection, compiled: Sequence[Path]) -> report_rollouts.Results:
+    """Rollouts and heartbeats. `compiled`: load.c and beater.c."""
+    client, beater = compiled
+    churns, reloads, hangs, big = [], [], [], []
+    for managed in selection.managed:
+        plan = rollouts.FAST if isinstance(managed, ManagedServer) else rollouts.SATURATING
+        churns.append(result := rollouts.churn(managed, client, plan, options.rollouts))
+        _say(f"{managed.name}, replaced under load: {result.failure or result.told or 'measured'}")
+    for turn in range(options.reloads):
+        for server in selection.servers:
+            reloads.append(reload := rollouts.reload(server, client, rollouts.STEADY, 1))
+            outcome = reload.failure or reload.told or "measured"
+            _say(f"{turn + 1}/{options.reloads} {server.name}, HUP: {outcome}")
+    for master in selection.beats:
+        hangs.append(beats.hangs(master, beater, options.beating, _WATCH, _VICTIMS))
+        _say(f"{options.beating:,} workers beat: {hangs[-1].failure or 'measured'}")
+        for turn in range(options.repeat):
+            big.append(beats.big_rollout(master, beater))
+            _say(f"{turn + 1}/{options.repeat} rollout of many: {big[-1].failure or 'measured'}")
+    return report_rollouts.Results(churns, reloads, hangs, big)
+
+
 def _machine() -> dict[str, object]:
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -152,45 +232,77 @@ def _machine() -> dict[str, object]:
     }
 
 
-def _keep(directory: Path, text: str, sessions: Sequence[Session], storms: Sequence[Storm], page: Path | None) -> None:
-    """Write bench.json and bench.png, and refresh the tables in the Markdown file `page`."""
-    from . import plot  # matplotlib takes a second to import, and nothing else needs it
+def _headed(tables: str) -> str:
+    machine = _machine()
+    head = f"{machine['cores']} cores, Linux {machine['kernel']}, {machine['machine']}, Python {machine['python']}."
+    return f"{head}\n\n{tables}"
 
-    directory.mkdir(parents=True, exist_ok=True)
-    raw = {
-        "machine": _machine(),
-        "sessions": [dataclasses.asdict(session) for session in sessions],
-        "storms": [dataclasses.asdict(result) for result in storms],
-    }
-    (directory / "bench.json").write_text(json.dumps(raw, indent=1) + "\n")
-    plot.draw(report.summarise(sessions), report.summarise_storms(storms), directory / "bench.png")
-    _say(f"kept: {directory / 'bench.json'}, {directory / 'bench.png'}")
-    if page and page.exists():
-        before, _, rest = page.read_text().partition(_BEGIN)
-        _, _, after = rest.partition(_END)
-        page.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")
+
+def _keep(path: Path, raw: dict[str, Sequence[Any]]) -> None:
+    """Write the raw figures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figures = {key: [dataclasses.asdict(item) for item in items] for key, items in raw.items()}
+    path.write_text(json.dumps({"machine": _machine(), **figures}, indent=1) + "\n")
+    _say(f"kept: {path}")
+
+
+def _refresh(part: str, text: str) -> None:
+    """Put the tables of a part into the page, between its two marks."""
+    page = _DOCS / "BENCHMARKS.md"
+    begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
+    before, mark, rest = page.read_text().partition(begin)
+    if not mark:
+        raise BenchError(f"cannot refresh {page}: it has no {begin}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+
+
+def _masters(options: argparse.Namespace, selection: Selection, place: Path) -> bool:
+    """Measure, print and keep the part about masters and inits; whether all is well."""
+    worker, orphans = (_compile(source, place) for source in ("worker.c", "orphans.c"))
+    sessions = _supervise(options, selection.systems, worker)
+    storms = _reap(options, selection.inits, orphans)
+    table, storm_table = report.summarise(sessions), report.summarise_storms(storms)
+    text = _headed(report.markdown(table, storm_table))
+    print(f"\n{text}\n")
+    if options.out or options.whole:
+        from . import plot  # matplotlib takes a second to import, and nothing else needs it
+
+        directory = options.out or _DOCS
+        _keep(directory / "bench.json", {"sessions": sessions, "storms": storms})
+        plot.draw(table, storm_table, directory / "bench.png")
+        if not options.out:
+            _refresh("results", text)
+    failed = any(session.failure for session in sessions) or any(result.failure for result in storms)
+    return not failed and _reached(report.targets(table, storm_table))
+
+
+def _rollouts(options: argparse.Namespace, selection: Selection, place: Path) -> bool:
+    """Measure, print and keep the part about rollouts and heartbeats; whether all is well."""
+    results = _replace(options, selection, [_compile(source, place) for source in ("load.c", "beater.c")])
+    text = _headed(report_rollouts.markdown(results))
+    print(f"\n{text}\n")
+    if options.out or options.whole:
+        _keep((options.out or _DOCS) / "rollouts.json", results._asdict())
+        if not options.out:
+            _refresh("rollouts", text)
+    return not results.failures and _reached(report_rollouts.targets(results))
+
+
+def _reached(targets: Sequence[report.Target]) -> bool:
+    return not any(target.verdict == "MISS" for target in targets)
 
 
 def _run(options: argparse.Namespace) -> int:
     """Everything, inside the namespace; 0 if nothing failed and no target was missed."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # namespace.wait_until_empty waits for it
     started = time.monotonic()
-    systems, inits = _selected(options)
-    worker, orphans = (_compile(source, Path(namespace.scratch())) for source in ("worker.c", "orphans.c"))
-    sessions = _supervise(options, systems, worker)
-    storms = _reap(options, inits, orphans)
-    table, storm_table = report.summarise(sessions), report.summarise_storms(storms)
-    machine = _machine()
-    head = f"{machine['cores']} cores, Linux {machine['kernel']}, {machine['machine']}, Python {machine['python']}."
-    text = f"{head}\n\n{report.markdown(table, storm_table)}"
-    print(f"\n{text}\n")
+    place = Path(namespace.scratch())
+    server = _compile("server.c", place) if "rollouts" in options.parts else Path()
+    selection = _selected(options, server)
+    parts = {"masters": _masters, "rollouts": _rollouts}
+    well = [parts[part](options, selection, place) for part in options.parts]
     _say(f"took {time.monotonic() - started:.0f} s")
-    if options.out:
-        _keep(options.out, text, sessions, storms, None)
-    elif options.whole:
-        _keep(_DOCS, text, sessions, storms, _DOCS / "BENCHMARKS.md")
-    failed = any(session.failure for session in sessions) or any(result.failure for result in storms)
-    return int(failed or any(target.verdict == "MISS" for target in report.targets(table, storm_table)))
+    return int(not all(well))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -199,8 +311,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         if namespace.inside():
             return _run(options)
-        systems, inits = _selected(options)
-        require([*systems, *inits])
+        require(_selected(options).programs)
         return namespace.enter(argv)
     except BenchError as error:
         _say(f"bench: {error}")

@@ -60,7 +60,7 @@ class Storm:
     failure: str = ""
 
 
-class _Reports:
+class Reports:
     """The FIFO into which workers report."""
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class _Reports:
 
 
 @contextlib.contextmanager
-def _directory() -> Iterator[Path]:
+def workspace() -> Iterator[Path]:
     """A directory, gone afterwards together with every process that was started meanwhile."""
     with tempfile.TemporaryDirectory(dir=namespace.scratch(), ignore_cleanup_errors=True) as path:
         try:
@@ -89,12 +89,12 @@ def _directory() -> Iterator[Path]:
             namespace.clear()
 
 
-def _environment(**more: str) -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     """A small environment, the same for all: what is set around the bench must not change how a system behaves."""
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/tmp", "LANG": "C.UTF-8", **more}
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return " | ".join(line.strip() for line in lines[-3:])
 
@@ -107,13 +107,13 @@ def measure(system: System, worker: Path, count: int, *, kills: int, idle: float
     A system that fails is no error of the bench: the session says so, with what was measured until then.
     """
     session = Session(system.name, count)
-    with _directory() as directory:
+    with workspace() as directory:
         log = directory / "log"
-        reports = _Reports(directory / "fifo")
+        reports = Reports(directory / "fifo")
         try:
             argv = system.configure(directory, worker, count)
             start = time.monotonic_ns()
-            master = namespace.spawn(argv, _environment(BENCH_FIFO=str(directory / "fifo")), log)
+            master = namespace.spawn(argv, environment(BENCH_FIFO=str(directory / "fifo")), log)
             workers = _await_start(session, reports, start, system.start_timeout)
             time.sleep(_SETTLE)
             namespace.reap()
@@ -127,17 +127,17 @@ def measure(system: System, worker: Path, count: int, *, kills: int, idle: float
             if namespace.wait_until_empty(system.stop_timeout, ended):
                 session.stop_ms = (time.monotonic_ns() - start) / 1e6
                 if ended.get(master) != system.exit_code:  # a master that crashes would seem to stop fast
-                    session.failure = f"ended with {ended.get(master)} instead of {system.exit_code}: {_tail(log)}"
+                    session.failure = f"ended with {ended.get(master)} instead of {system.exit_code}: {tail(log)}"
             else:
-                session.failure = f"not gone {system.stop_timeout:g} s after the stop signal: {_tail(log)}"
+                session.failure = f"not gone {system.stop_timeout:g} s after the stop signal: {tail(log)}"
         except (TimeoutError, ProcessLookupError) as error:
-            session.failure = f"{error}: {_tail(log)}"
+            session.failure = f"{error}: {tail(log)}"
         finally:
             reports.close()
     return session
 
 
-def _await_start(session: Session, reports: _Reports, start: int, timeout: float) -> list[int]:
+def _await_start(session: Session, reports: Reports, start: int, timeout: float) -> list[int]:
     """Wait for all workers; return their pids in the order of their reports."""
     deadline = time.monotonic() + timeout
     stamps: dict[int, int] = {}
@@ -151,7 +151,7 @@ def _await_start(session: Session, reports: _Reports, start: int, timeout: float
     return list(stamps)
 
 
-def _kill_workers(session: Session, reports: _Reports, workers: list[int], kills: int) -> None:
+def _kill_workers(session: Session, reports: Reports, workers: list[int], kills: int) -> None:
     """Kill workers spread over the pool, one at a time, each once the successor of the one before is running."""
     kills = min(kills, len(workers))
     enough = time.monotonic() + _RESPAWN_BUDGET
@@ -180,7 +180,7 @@ def _pss_kb(pids: Iterable[int]) -> float:
     return total * 1.024
 
 
-def _activity(pids: Iterable[int]) -> tuple[int, int]:
+def activity(pids: Iterable[int]) -> tuple[int, int]:
     """(context switches, ns of CPU) of all threads of processes so far."""
     switches = nanoseconds = 0
     for pid in pids:
@@ -193,9 +193,9 @@ def _activity(pids: Iterable[int]) -> tuple[int, int]:
 
 
 def _watch_idle(session: Session, pids: set[int], seconds: float) -> None:
-    before = _activity(pids)
+    before = activity(pids)
     time.sleep(seconds)
-    after = _activity(pids)
+    after = activity(pids)
     session.idle_seconds = seconds
     session.wakeups = after[0] - before[0]
     session.cpu_ms = (after[1] - before[1]) / 1e6
@@ -204,17 +204,17 @@ def _watch_idle(session: Session, pids: set[int], seconds: float) -> None:
 def storm(init: Init, program: Path, orphans: int) -> Storm:
     """Run the orphan storm under `init` as PID 1 of a namespace of its own. A failing init is said in the result."""
     result = Storm(init.name, orphans)
-    with _directory() as directory:
+    with workspace() as directory:
         answer, log = directory / "answer", directory / "log"
         command = init.command(directory, [str(program), str(orphans), str(answer)])
-        namespace.spawn([*namespace.unshare(), *command], _environment(), log)
+        namespace.spawn([*namespace.unshare(), *command], environment(), log)
         ended = namespace.wait_until_empty(_STORM_TIMEOUT)
         if not answer.exists() or not (words := answer.read_text().split()):
-            result.failure = ("no result" if ended else f"not over after {_STORM_TIMEOUT:g} s") + f": {_tail(log)}"
+            result.failure = ("no result" if ended else f"not over after {_STORM_TIMEOUT:g} s") + f": {tail(log)}"
         else:
             result.elapsed_ms = int(words[0]) / 1e6
             result.max_zombies, result.left = int(words[1]), int(words[2])
             result.cpu_ms = int(words[3]) / 1e6
             if not ended:
-                result.failure = f"the init did not end: {_tail(log)}"
+                result.failure = f"the init did not end: {tail(log)}"
     return result

@@ -56,7 +56,8 @@ StormTable = dict[str, StormFigures]
 Field = Callable[[Figures], float | None]
 
 
-def _median(values: Iterable[float | None]) -> float | None:
+def median(values: Iterable[float | None]) -> float | None:
+    """Of what was measured."""
     present = [value for value in values if value is not None]
     return statistics.median(present) if present else None
 
@@ -72,13 +73,13 @@ def summarise(sessions: Sequence[Session]) -> Table:
 def _figures(group: Sequence[Session]) -> Figures:
     idle = [session for session in group if session.idle_seconds]
     return Figures(
-        first_ms=_median(session.first_ms for session in group),
-        all_ms=_median(session.all_ms for session in group),
-        respawn_ms=_median(value for session in group for value in session.respawn_ms),
-        stop_ms=_median(session.stop_ms for session in group),
-        pss_kb=_median(session.pss_kb for session in group),
-        wakeups_per_s=_median((session.wakeups or 0) / (session.idle_seconds or 1) for session in idle),
-        cpu_percent=_median((session.cpu_ms or 0) / 10 / (session.idle_seconds or 1) for session in idle),
+        first_ms=median(session.first_ms for session in group),
+        all_ms=median(session.all_ms for session in group),
+        respawn_ms=median(value for session in group for value in session.respawn_ms),
+        stop_ms=median(session.stop_ms for session in group),
+        pss_kb=median(session.pss_kb for session in group),
+        wakeups_per_s=median((session.wakeups or 0) / (session.idle_seconds or 1) for session in idle),
+        cpu_percent=median((session.cpu_ms or 0) / 10 / (session.idle_seconds or 1) for session in idle),
     )
 
 
@@ -89,10 +90,10 @@ def summarise_storms(storms: Sequence[Storm]) -> StormTable:
         groups.setdefault(storm.system, []).append(storm)
     return {
         name: StormFigures(
-            elapsed_ms=_median(storm.elapsed_ms for storm in group),
+            elapsed_ms=median(storm.elapsed_ms for storm in group),
             max_zombies=max((storm.max_zombies for storm in group if storm.max_zombies is not None), default=None),
             left=max((storm.left for storm in group if storm.left is not None), default=None),
-            cpu_ms=_median(storm.cpu_ms for storm in group),
+            cpu_ms=median(storm.cpu_ms for storm in group),
         )
         for name, group in groups.items()
     }
@@ -110,8 +111,8 @@ def targets(table: Table, storms: StormTable) -> list[Target]:
         candidates = [(value, peer) for peer in peers if (value := _get(table, peer, count, field)) is not None]
         best, peer = min(candidates) if candidates else (None, peers[0])
         value = ours / best if ours is not None and best else None
-        against = f"{peer} {_ms(best)}" if best is not None else peer
-        result.append(Target(f"{what}, {count:,} workers", _ms(ours), against, value, limit))
+        against = f"{peer} {ms(best)}" if best is not None else peer
+        result.append(Target(f"{what}, {count:,} workers", ms(ours), against, value, limit))
 
     for count in counts:
         ratio("exec to the first worker", lambda f: f.first_ms, count, ["gunicorn"], 0.6)
@@ -148,7 +149,7 @@ def _flat(table: Table, counts: Sequence[int]) -> Target:
     few, many = (_get(table, OURS, count, lambda f: f.respawn_ms) for count in (counts[0], counts[-1]))
     value = many / few if few and many else None
     what = f"SIGKILL to the successor, {counts[-1]:,} to {counts[0]:,} workers"
-    return Target(what, _ms(many), f"{OURS} {_ms(few)}", value, 1.5)
+    return Target(what, ms(many), f"{OURS} {ms(few)}", value, 1.5)
 
 
 def _memory(table: Table, counts: Sequence[int]) -> list[Target]:
@@ -171,13 +172,14 @@ def _reaping(storms: StormTable) -> list[Target]:
             continue
         ours = storms[name]
         value = ours.elapsed_ms / tini if ours.elapsed_ms is not None and tini else None
-        result.append(Target(f"orphans, {name}", _ms(ours.elapsed_ms), f"tini {_ms(tini)}", value, 1.1))
+        result.append(Target(f"orphans, {name}", ms(ours.elapsed_ms), f"tini {ms(tini)}", value, 1.1))
         left = ours.left
         result.append(Target(f"zombies left, {name}", _count(left), "", left, 0, "zombies"))
     return result
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """With as many digits as mean something."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -187,8 +189,9 @@ def _count(value: int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{_number(value)} ms"
+def ms(value: float | None) -> str:
+    """Milliseconds."""
+    return "-" if value is None else f"{number(value)} ms"
 
 
 def _mb(kilobytes: float | None) -> str:
@@ -204,26 +207,32 @@ def markdown(table: Table, storms: StormTable) -> str:
             [
                 f"{count:,}",
                 system,
-                *map(_number, [figures.first_ms, figures.all_ms, figures.respawn_ms, figures.stop_ms]),
+                *map(number, [figures.first_ms, figures.all_ms, figures.respawn_ms, figures.stop_ms]),
                 "-" if figures.pss_kb is None else f"{figures.pss_kb / 1000:.1f}",
                 "-" if figures.wakeups_per_s is None else f"{figures.wakeups_per_s:.1f}",
                 "-" if figures.cpu_percent is None else f"{figures.cpu_percent:.2f}",
             ]
             for (system, count), figures in sorted(table.items(), key=lambda item: item[0][1])
         ]
-        parts.append(_grid(head, rows))
+        parts.append(grid(head, rows))
     if storms:
         head = ["init", "orphans reaped in ms", "zombies at most", "zombies left", "CPU of the init ms"]
         rows = [
             [
                 name,
-                _number(f.elapsed_ms),
+                number(f.elapsed_ms),
                 *("-" if n is None else str(n) for n in (f.max_zombies, f.left)),
-                _number(f.cpu_ms),
+                number(f.cpu_ms),
             ]
             for name, f in storms.items()
         ]
-        parts.append(_grid(head, rows))
+        parts.append(grid(head, rows))
+    parts.append(verdicts(targets(table, storms)))
+    return "\n\n".join(parts)
+
+
+def verdicts(found: Sequence[Target]) -> str:
+    """The table of targets."""
     rows = [
         [
             target.what,
@@ -233,13 +242,13 @@ def markdown(table: Table, storms: StormTable) -> str:
             f"{target.limit:g} {target.unit}",
             target.verdict,
         ]
-        for target in targets(table, storms)
+        for target in found
     ]
-    parts.append(_grid(["number", OURS, "against", "value", "at most", "verdict"], rows))
-    return "\n\n".join(parts)
+    return grid(["number", OURS, "against", "value", "at most", "verdict"], rows)
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [head, *rows]]
     lines.insert(1, ["-" * width for width in widths])

@@ -60,7 +60,7 @@ class System(Program):
         raise NotImplementedError
 
 
-class _Ours(Program):
+class Ours(Program):
     """This project's command, or another way to start it."""
 
     program = "entrypoint"
@@ -77,7 +77,7 @@ class _Ours(Program):
         return bool(self._command) or super().installed()
 
 
-class Entrypoint(_Ours, System):
+class Entrypoint(Ours, System):
     """This project, in pool mode.
 
     A worker that is alive is ready, and no life is too short, so that a worker may be killed a moment after its
@@ -220,7 +220,7 @@ class Catatonit(Init):
     name = program = package = "catatonit"
 
 
-class EntrypointInit(_Ours, Init):
+class EntrypointInit(Ours, Init):
     """This project in init mode."""
 
     name = "entrypoint (init)"

@@ -40,7 +40,12 @@ class Observer(Helper):
             return
         answer: dict[str, Any] = {"id": number, "ok": True}
         if what == "ping":
-            answer["phase"] = status.phase(self.loop.core)
+            core = self.loop.core
+            answer |= {
+                "phase": status.phase(core),
+                "ready": status.readiness(core),
+                "startup": status.startup(core),
+            }
         elif what == "snapshot":
             answer["snapshot"] = self.loop.requests.snapshot()
         else:

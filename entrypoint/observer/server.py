@@ -75,7 +75,9 @@ class Server:
         self._connections += 1
         self._waiting[writer] = None
         if self._connections > MAX_CONNECTIONS:
-            next(iter(self._waiting)).transport.abort()
+            slowest = next(iter(self._waiting))
+            del self._waiting[slowest]
+            slowest.transport.abort()
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         try:
             while await self._exchange(connection, reader, writer):
@@ -98,7 +100,7 @@ class Server:
             if request is None:
                 return False
             method = request.method
-            del self._waiting[writer]
+            self._waiting.pop(writer, None)
             reply = await self._answer(request)
         except h11.RemoteProtocolError as error:
             reply = text(error.error_status_hint, f"cannot read the request: {error}", ("Connection", "close"))

@@ -50,9 +50,15 @@ def test_two_hundred_slow_clients_delay_nobody(observer: Observer) -> None:
 
 def test_more_clients_than_there_is_room_for_push_out_those_who_dawdle(observer: Observer) -> None:
     """A client that sends a byte now and then must not keep a probe out."""
-    slow = [observer.connect(b"GET /livez HTTP/1.1\r\nX: ") for _ in range(server.MAX_CONNECTIONS + 50)]
+    partial = b"GET /livez HTTP/1.1\r\nX: "
+    slow = [observer.connect(partial) for _ in range(server.MAX_CONNECTIONS)]
+    assert observer.get("/livez", timeout=10).status == 200
+    observer.process.send_signal(signal.SIGSTOP)
+    slow += [observer.connect(partial) for _ in range(100)]  # that it will meet all at once
+    observer.process.send_signal(signal.SIGCONT)
     assert observer.get("/livez", timeout=10).status == 200
     assert read_all(slow[0]) == b""  # the first to come has waited longest
+    assert len(os.listdir(f"/proc/{observer.process.pid}/fd")) < server.MAX_CONNECTIONS + 20
     slow[-1].sendall(b"x\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert statuses(read_all(slow[-1])) == [200]
     for client in slow:
