@@ -91,7 +91,7 @@ class Managed(Ours, Server):
     lived for 10 s.
     """
 
-    helpers = ("entrypoint.monitor", "entrypoint.observer")
+    helpers = ("/entrypoint/__main__.py",)
     reuse_port = False
     worker: Program | None = None  # what a worker runs, if that has to be installed
 

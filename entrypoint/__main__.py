@@ -8,7 +8,8 @@ its handlers are in place, every other command at once.
 # The C module behind `signal`, which would import enum first: 4 ms with every signal unprotected.
 import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 
-_signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+if __name__ == "__main__":  # else the script that imports this has done it
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
 import os  # noqa: E402 - after the mask, on purpose
 import sys  # noqa: E402

@@ -132,11 +132,11 @@ def _find(option: str, deadline: float | None) -> _socket.socket:
     """Connect where the master listens. Raises UnreachableError."""
     try:
         return _connect(find_control(option, os.environ), deadline)
-    except NoSocketError:
-        others = [] if option else _elsewhere()
-        if not others:
-            raise
-    return _connect(others, deadline)
+    except NoSocketError as nowhere:
+        try:
+            return _connect([] if option else _elsewhere(), deadline)
+        except UnreachableError:
+            raise nowhere from None
 
 
 def _elsewhere() -> list[str]:

@@ -25,12 +25,13 @@ class Example:
 
     def __init__(self, entrypoint: str, config: Path, control: Path, env: dict[str, str]) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        places = {"ENTRYPOINT_CONTROL__SOCKET": str(control), "ENTRYPOINT_OBSERVER__BIND": "127.0.0.1:0"}
         self.control = control
         self._entrypoint = entrypoint
         self.process = subprocess.Popen(
             [entrypoint, "run", "-c", config.name],
             cwd=config.parent,
-            env={**os.environ, "PATH": path, "ENTRYPOINT_CONTROL__SOCKET": str(control), **env},
+            env={**os.environ, "PATH": path, **places, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

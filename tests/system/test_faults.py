@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.system.conftest import Start
 
-NOBODY = ("setpriv", "--reuid", "1234567", "--regid", "1234567", "--clear-groups")
+NOBODY = ("setpriv", "--reuid", "1234569", "--regid", "1234569", "--clear-groups")
 MOUNTS = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 WITHOUT_PROC = (*MOUNTS, "sh", "-c", 'umount -l /proc && test ! -e /proc/self && exec "$@"', "sh")
 
@@ -228,6 +228,7 @@ def test_an_idle_master_sleeps(start: Start) -> None:
         select.select([], [], [], seconds)  # the time itself is what is looked at
         return switches() == before
 
+    master.until(lambda: len(master.children()) == 5)  # the process that read the configuration has ended, too
     master.until(lambda: quiet(0.2))
     assert quiet(1)
     assert master.stop()[0] == 0
