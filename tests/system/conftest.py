@@ -236,9 +236,12 @@ def start(entrypoint: str, open_path: Path) -> Iterator[Start]:
             path = open_path / "config.yaml"
             path.write_text(config)
             words = ["-c", str(path), *words]
-        for part in ("observer", "control"):  # tests run side by side, and their usual places are one
-            if words[:1] == ["-c"] and words[1:] and not any(part in word for word in (config or "", *words)):
-                words[2:2] = ["--set", f"{part}.enabled=false"]
+        if words[:1] == ["-c"] and words[1:]:  # tests run side by side, and the usual places are one
+            file = open_path / words[1]
+            text = " ".join([file.read_text(errors="replace") if file.is_file() else "", *words])
+            for part in ("observer", "control"):
+                if part not in text:
+                    words[2:2] = ["--set", f"{part}.enabled=false"]
         base = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ENTRYPOINT_", "PYTEST"))}
         argv = [*(PID1 if pid1 else ()), *wrap, entrypoint, "run", *words]
         masters.append(Master(argv, env={**base, **WORKER_ENV, **(env or {})}, **{"cwd": open_path, **options}))

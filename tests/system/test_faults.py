@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
     from tests.system.conftest import Start
 
-NOBODY = ("setpriv", "--reuid", "1234569", "--regid", "1234569", "--clear-groups")
+
+def nobody(uid: int) -> tuple[str, ...]:
+    """As a user that nobody else is: the limit of processes counts all of a user's, also those that are still dying."""
+    return ("setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups")
+
+
 MOUNTS = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 WITHOUT_PROC = (*MOUNTS, "sh", "-c", 'umount -l /proc && test ! -e /proc/self && exec "$@"', "sh")
 
@@ -34,7 +39,7 @@ def test_no_process_to_be_had(start: Start) -> None:
     """The limit counts the processes of a user: two more than the master has."""
     master = start(
         "pools: {web: {command: [sleep, '1000'], workers: 6, restart: {backoff: {initial: 50ms, max: 100ms}}}}",
-        wrap=NOBODY,
+        wrap=nobody(1234571),
         preexec_fn=limited(resource.RLIMIT_NPROC, 3, 100),
         cwd="/",
     )
@@ -44,7 +49,7 @@ def test_no_process_to_be_had(start: Start) -> None:
     for _ in range(3):
         master.wait_for("spawn_refused")
     assert len(master.all("worker_started")) == 2
-    subprocess.run([*NOBODY, "prlimit", f"--pid={master.pid}", "--nproc=100"], check=True)
+    subprocess.run([*nobody(1234571), "prlimit", f"--pid={master.pid}", "--nproc=100"], check=True)
     for _ in range(6):
         master.wait_for("worker_started")
     assert not master.all("giving_up")
@@ -54,7 +59,7 @@ def test_no_process_to_be_had(start: Start) -> None:
 def test_a_stop_while_no_process_is_to_be_had(start: Start) -> None:
     master = start(
         "pools: {web: {command: [sleep, '1000'], workers: 6, restart: {backoff: {initial: 1m, max: 1m}}}}",
-        wrap=NOBODY,
+        wrap=nobody(1234573),
         preexec_fn=limited(resource.RLIMIT_NPROC, 2, 2),
         cwd="/",
     )
@@ -67,7 +72,7 @@ def test_a_stop_while_no_process_is_to_be_had(start: Start) -> None:
 def test_no_process_even_to_read_the_configuration(start: Start) -> None:
     master = start(
         "pools: {web: {command: [sleep, '1000']}}",
-        wrap=NOBODY,
+        wrap=nobody(1234574),
         preexec_fn=limited(resource.RLIMIT_NPROC, 1, 1),
         cwd="/",
     )
@@ -193,7 +198,9 @@ def test_a_termination_message_that_cannot_be_written(start: Start, tmp_path: Pa
     elif kind == "fifo":
         os.mkfifo(path)
     master = start(
-        f"pools: {{web: {{command: [sleep, '1000']}}}}\nshutdown: {{termination_log: {path}}}", wrap=NOBODY, cwd="/"
+        f"pools: {{web: {{command: [sleep, '1000']}}}}\nshutdown: {{termination_log: {path}}}",
+        wrap=nobody(1234575),
+        cwd="/",
     )
     master.wait_for("worker_started")
     code, seconds = master.stop()
@@ -205,7 +212,7 @@ def test_a_termination_message_that_cannot_be_written(start: Start, tmp_path: Pa
 def test_a_unix_socket_in_a_folder_that_cannot_be_written(start: Start, tmp_path: Path) -> None:
     master = start(
         f"sockets: {{a: {{bind: 'unix:{tmp_path}/socket'}}}}\npools: {{web: {{command: ['true'], sockets: [a]}}}}",
-        wrap=NOBODY,
+        wrap=nobody(1234576),
         cwd="/",
     )
     assert master.wait() == 1
