@@ -17,6 +17,7 @@ from pathlib import Path
 from .namespace import BenchError
 
 HERE = Path(__file__).resolve().parent
+ALONE = {"observer": {"enabled": False}}  # no peer has an HTTP server beside it
 
 
 def find(program: str) -> str | None:
@@ -94,7 +95,7 @@ class Entrypoint(Ours, System):
             "restart": {"min_uptime": "0s"},
         }
         config = directory / "config.yaml"
-        config.write_text(json.dumps({"pools": {"web": pool}}))  # JSON is YAML
+        config.write_text(json.dumps({**ALONE, "pools": {"web": pool}}))  # JSON is YAML
         return [*self.executable(), "run", "-c", str(config)]
 
 
@@ -237,7 +238,7 @@ class EntrypointPool(EntrypointInit):
     def command(self, directory: Path, argv: list[str]) -> list[str]:
         pool = {"command": argv, "ready": {"when": "alive", "after": "0s"}, "restart": {"policy": "never"}}
         config = directory / "config.yaml"
-        config.write_text(json.dumps({"pools": {"storm": pool}}))
+        config.write_text(json.dumps({**ALONE, "pools": {"storm": pool}}))
         return [*self.executable(), "run", "-c", str(config)]
 
 

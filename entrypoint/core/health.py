@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from entrypoint.core.events import Beats, Notified, NotLive
     from entrypoint.core.model import Master, Worker
 
-# Seconds. Heartbeats are heard, and missed, at multiples of it only, so that one wake-up does for many workers. A power
-# of two is exact.
-BEAT_GRID = 1 / 64
+# Seconds. Heartbeats are heard, and missed, at multiples of it only, so that one wake-up does for many workers. A hang
+# is noticed so much late twice: the last beat may have been heard so late, and its absence is.
+BEAT_GRID = 0.02
 
 
 def note(w: Worker, event: Notified) -> None:
@@ -56,7 +56,7 @@ def ready_due(m: Master, w: Worker, now: float, _: None) -> None:
     timeout = w.template.heartbeat
     limit = max(w.beat_at, m.amnesty_at) + timeout
     if now < limit:
-        m.arm(w, ceil(limit / BEAT_GRID) * BEAT_GRID)
+        m.arm(w, max(limit, ceil(limit / BEAT_GRID) * BEAT_GRID))
     else:
         abort(m, w, now, "heartbeat_timeout", timeout)
 

@@ -6,17 +6,18 @@ be made once more (RFC 9112, 9.3.1). The client counts those apart. All others m
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bench.traffic import Load, Traffic
     from tests.system.live import Live
 
+APPS = Path(__file__).parents[2] / "bench/apps"
 UVICORN = '[uvicorn, "app:asgi", --fd, "3", --no-access-log]'
 GUNICORN = '[gunicorn, --workers, "1", --threads, "4", --no-control-socket, "app:wsgi"]'
 
@@ -67,7 +68,6 @@ def test_no_request_is_lost(
     live: Live,
     load: Callable[..., Load],
     compiled: Callable[[str], Path],
-    root: Path,
     port: int,
     command: str,
     *,
@@ -75,9 +75,9 @@ def test_no_request_is_lost(
 ) -> None:
     if command == "server.c":
         command = f"[{compiled(command)}]"
-    live.start(config(command, port, root / "bench/apps", reuse_port=reuse_port))
+    live.start(config(command, port, APPS, reuse_port=reuse_port))
     first = live.settled(size=2)
-    client = load(oneshot=16, keep=8, think_ms=5)
+    client = load(rate=500, oneshot=100, keep=8)
 
     assert live.run("restart", "web", "--wait")[0] == 0
     second = live.settled(size=2)

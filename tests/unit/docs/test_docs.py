@@ -17,6 +17,10 @@ from entrypoint.__main__ import CONTROL, USAGE
 from entrypoint.cli import control, probe
 from entrypoint.cli.run import parse
 from entrypoint.config.load import Request, load
+from entrypoint.core.counters import FAULTS, WISHES
+from entrypoint.observer.metrics import Metrics
+from entrypoint.observer.proc import Usage
+from tests.observer.harness import pool, snapshot, worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +156,8 @@ def test_every_configuration_in_the_documents_can_be_loaded(
     monkeypatch.chdir(ROOT)
     manifests = [m for m in yaml.safe_load_all(block) if isinstance(m, dict)]
     assert manifests
+    if any(set(m) & {"groups", "scrape_configs"} for m in manifests):
+        return  # Prometheus' own; its tool checks them, with the system tests
     kubernetes = all("kind" in m for m in manifests)
     configs = [m["data"]["config.yaml"] for m in manifests if m["kind"] == "ConfigMap"] if kubernetes else [block]
     given = [m["spec"]["template"]["spec"] for m in manifests if m.get("kind") == "Deployment"]
@@ -189,7 +195,7 @@ def test_every_module_of_the_house_is_in_the_architecture() -> None:
 
 EVENT = (
     r"`((?:worker|pool|rollout|config|reload|master|probe|hook|spawn|socket|message|selector)_[a-z]+(?:_[a-z]+)?"
-    r"|rolled_back|no_control_socket|main_pid_ignored)`"
+    r"|rolled_back|no_control_socket|main_pid_ignored|observer_listens)`"
 )
 
 
@@ -207,6 +213,37 @@ def test_every_event_in_the_documents_is_logged(path: Path) -> None:
     text = path.read_text()
     named = set(re.findall(EVENT, text)) | set(re.findall(r'"event": "(\w+)"', text))
     assert named <= literals()
+
+
+def test_every_metric_is_in_the_table_with_its_type_and_labels() -> None:
+    told = snapshot(web=pool(worker("web", 0, 7, heartbeat_age_seconds=1.0)))
+    told["master"] |= {"signals": {"TERM": 1}, "oom_kills": 0}
+    families = Metrics(told, {os.getpid(): Usage(1, 1.0), 7: Usage(1, 1.0)}, {"web": 1.0}).collect()
+    shown = {}
+    for family in families:
+        name = family.name + ("_total" if family.type == "counter" else "")
+        assert family.samples, f"nothing to be seen of {name}"
+        shown[name] = family.type, {label for sample in family.samples for label in sample.labels} - {"le"}
+    rows = re.findall(
+        r"^\| `(entrypoint_\w+)` \| (\w+) \| (.*?) ?\|", (ROOT / "docs/METRICS.md").read_text(), re.MULTILINE
+    )
+    assert {name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels in rows} == shown
+
+
+@EACH_DOCUMENT
+def test_every_metric_in_the_documents_is_one(path: Path) -> None:
+    table = (ROOT / "docs/METRICS.md").read_text()
+    known = set(re.findall(r"^\| `(entrypoint_\w+)`", table, re.MULTILINE))
+    known |= {f"{name}_bucket" for name in re.findall(r"^\| `(entrypoint_\w+)` \| histogram", table, re.MULTILINE)}
+    assert set(re.findall(r"\bentrypoint_[a-z_]+\b(?!/)", path.read_text())) <= known
+
+
+def test_every_reason_of_an_end_is_told() -> None:
+    text = (ROOT / "docs/METRICS.md").read_text()
+    table = text[text.index("| `reason` |") : text.index("### Sockets")]
+    listed = {name: row for row in table.strip().splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(listed) == {*FAULTS, *WISHES}
+    assert {name for name, row in listed.items() if row.split("|")[3].strip().startswith("yes")} == set(FAULTS)
 
 
 def test_the_programs_of_the_documents_are_python(monkeypatch: pytest.MonkeyPatch) -> None:
