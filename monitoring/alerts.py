@@ -23,7 +23,7 @@ class Alert(NamedTuple):
 
     name: str  # without the prefix
     severity: str  # critical: somebody has to act now; warning: today; info: it is good to know
-    hold: str  # for so long before it fires
+    hold: str  # for so long before it fires; 0m where the expression looks back by itself
     expr: str
     summary: str  # of the one case, with its labels
     means: str
@@ -60,7 +60,7 @@ ALERTS = (
     Alert(
         "MasterRestarting",
         "critical",
-        "1m",
+        "0m",
         "changes(entrypoint_master_start_time_seconds[30m]) > 2",
         "The master of {{ or $labels.pod $labels.instance }} was started {{ $value }} times again in 30 minutes.",
         "The container ends and is started again. Most often a critical pool fails (EntrypointPoolFailed), "
@@ -72,7 +72,7 @@ ALERTS = (
     Alert(
         "CrashLoop",
         "critical",
-        "1m",
+        "0m",
         'sum without (reason) (increase(entrypoint_worker_restarts_total{reason!="completed"}[15m])) > 4',
         "{{ $labels.pool }}: {{ $value | humanize }} workers died in 15 minutes.",
         "Workers of the pool die, by themselves or because they hang, and are replaced again and again.",
@@ -117,7 +117,7 @@ ALERTS = (
     Alert(
         "Timeouts",
         "warning",
-        "1m",
+        "0m",
         "increase(entrypoint_worker_timeouts_total[15m]) > 2",
         "{{ $labels.pool }}: {{ $value | humanize }} workers missed their {{ $labels.phase }} deadline in 15 minutes.",
         "Workers do not boot, beat or stop in time (`phase`), and are killed for it.",
@@ -165,7 +165,7 @@ ALERTS = (
     Alert(
         "RolloutFailed",
         "critical",
-        "1m",
+        "0m",
         'increase(entrypoint_rollouts_total{result="failed"}[1h]) > 0',
         "{{ $labels.pool }}: a rollout has failed.",
         "Workers of a new generation did not get ready, died young, or made no progress until `rollout.deadline`. The "
@@ -199,7 +199,7 @@ ALERTS = (
     Alert(
         "OomKills",
         "warning",
-        "1m",
+        "0m",
         "increase(entrypoint_cgroup_oom_kills_total[30m]) > 0",
         "{{ $value | humanize }} processes ran out of memory in {{ or $labels.pod $labels.instance }} in 30 minutes.",
         "The kernel has killed processes of the container because it had reached its memory limit.",
@@ -213,8 +213,8 @@ HEADER = f"""\
 
 <!-- {GENERATED} -->
 
-Rules for Prometheus and a dashboard for Grafana, over the metrics that the observer serves. They need Prometheus 2.39
-or newer, and Grafana 10 or newer.
+Rules for Prometheus, tested with 2.42, and a dashboard for Grafana 10 or newer, over the metrics that the observer
+serves: see [METRICS.md](METRICS.md).
 
     rule_files: [monitoring/alerts.yaml]          # in prometheus.yml; `groups` fits a PrometheusRule as well
 
@@ -254,6 +254,7 @@ def _rule(alert: Alert) -> dict[str, object]:
 
 
 def _section(alert: Alert) -> str:
-    text = f"*{alert.severity}, after {alert.hold}.* {alert.means} **Look at:** {alert.look} **Do:** {alert.act}"
+    when = "at once" if alert.hold == "0m" else f"after {alert.hold}"
+    text = f"*{alert.severity}, {when}.* {alert.means} **Look at:** {alert.look} **Do:** {alert.act}"
     lines = textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
     return f"## Entrypoint{alert.name}\n\n{lines}\n"

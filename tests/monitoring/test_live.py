@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import urllib.error
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,8 @@ from tests.system.conftest import poll
 from tests.system.live import FAST, SPEAKER, Live, started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Set
+    from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from tests.system.conftest import Start
@@ -76,30 +76,30 @@ def watched(start: Start, entrypoint: str, tmp_path: Path, script: Callable[[str
     return Watched(Live(start, entrypoint, tmp_path), script("speaker", SPEAKER))
 
 
-def get(url: str) -> Any:
-    """What Prometheus answers; None while it does not."""
-    try:
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            return json.load(reply)["data"]
-    except urllib.error.HTTPError as error:
-        raise AssertionError(error.read().decode()) from None
-    except OSError:
-        return None
-
-
 class Prometheus:
     """A Prometheus that watches one master by our rules."""
 
     def __init__(self, base: str) -> None:
         self.base = base
 
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.base + path, timeout=10) as reply:
+            return json.load(reply)["data"]
+
+    def is_ready(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.base}/-/ready", timeout=10).close()
+        except OSError:
+            return False
+        return True
+
     def query(self, expression: str) -> list[dict[str, Any]]:
-        found = get(f"{self.base}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
+        found = self.get(f"/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
         result: list[dict[str, Any]] = found["result"]
         return result
 
     def rules(self) -> list[dict[str, Any]]:
-        return [rule for group in get(f"{self.base}/api/v1/rules")["groups"] for rule in group["rules"]]
+        return [rule for group in self.get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
 
 @contextlib.contextmanager
@@ -129,13 +129,15 @@ def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
         return found[1] if found else ""
 
     try:
-        yield Prometheus(f"http://{poll(address, timeout=30)}")
+        server = Prometheus(f"http://{poll(address, timeout=30)}")
+        poll(server.is_ready, timeout=30)
+        yield server
     finally:
         process.terminate()
         process.wait(30)
 
 
-def check(expression: str, series: Series, used: Set[str] = frozenset()) -> None:
+def check(expression: str, series: Series, used: AbstractSet[str] = frozenset()) -> None:
     """All that an expression names is in the scrape; `used`: labels that are shown of it."""
     found = names(expression)
     of_any = set(TARGET_LABELS)

@@ -135,7 +135,7 @@ class Master:
 
         def find() -> Event | None:
             for number, line in enumerate(self.events):
-                wanted = line["event"] == event and all(line.get(k) == v for k, v in fields.items())
+                wanted = line.get("event") == event and all(line.get(k) == v for k, v in fields.items())
                 if wanted and number not in self._taken:
                     self._taken.add(number)
                     return line
@@ -175,7 +175,7 @@ class Master:
         return found[0]
 
     def all(self, event: str, **fields: Any) -> list[Event]:
-        return [e for e in self.events if e["event"] == event and all(e.get(k) == v for k, v in fields.items())]
+        return [e for e in self.events if e.get("event") == event and all(e.get(k) == v for k, v in fields.items())]
 
     def wait(self, timeout: float = 15) -> int:
         """Read to the end; the exit code."""
