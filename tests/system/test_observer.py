@@ -137,7 +137,7 @@ def test_a_master_that_does_not_answer_is_reported_at_once_and_so_is_its_return(
             began = time.monotonic()
             status, text = seen.get(path)
             assert (status, text) == (503, "cannot ask the master: no answer within 1 s\n"), path
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 3  # that, and what a busy machine adds
         assert seen.get("/").status == 200  # the page says so itself
     finally:
         master.send(signal.SIGCONT)
