@@ -11,8 +11,8 @@ import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 if __name__ == "__main__":  # else the script that imports this has done it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
-import os  # noqa: E402 - after the mask, on purpose
-import sys  # noqa: E402
+import os
+import sys
 
 USAGE = """\
 usage: entrypoint run [-c FILE | --init] [--set PATH=VALUE]... [--workers N] [[--] COMMAND [ARG...]]
