@@ -36,6 +36,14 @@ def poll(condition: Callable[[], Any], timeout: float = 10) -> Any:
     return result
 
 
+def readable(fds: list[int], deadline: float) -> list[int]:
+    """Those that can be read by then; unlike select, with any number of descriptors in use."""
+    waiting = select.poll()
+    for fd in fds:
+        waiting.register(fd, select.POLLIN)
+    return [fd for fd, _ in waiting.poll(max(0.0, deadline - time.monotonic()) * 1000)]
+
+
 def children(pid: int) -> list[int]:
     try:
         found = [Path(f"/proc/{pid}/task/{t}/children").read_text().split() for t in os.listdir(f"/proc/{pid}/task")]
@@ -115,7 +123,7 @@ class Master:
 
     def read(self, deadline: float) -> bool:
         """Read what comes next; False at the end of the output."""
-        if not select.select([self.out], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not readable([self.out], deadline):
             raise TimeoutError(f"nothing more came after:\n{self.story()}")
         piece = os.read(self.out, 1 << 16)
         *lines, self._rest = (self._rest + piece).split(b"\n")
@@ -184,7 +192,7 @@ class Master:
         try:
             streams = [watch] if self.out < 0 else [watch, self.out]
             while True:
-                ready = select.select(streams, [], [], max(0.0, deadline - time.monotonic()))[0]
+                ready = readable(streams, deadline)
                 if not ready:
                     raise TimeoutError(f"it did not end after:\n{self.story()}")
                 if self.out in ready:

@@ -78,7 +78,8 @@ def test_names_number_and_pid(start: Start, server: str, port: int, tmp_path: Pa
     assert master.wait_for_line("SERVING.*")[0] == "SERVING 2 http:admin True"
     assert ask(port) in {"0", "1"}
     pid = master.wait_for("worker_started")["pid"]
-    assert sorted(os.listdir(f"/proc/{pid}/fd"), key=int) == ["0", "1", "2", "3", "4"]
+    # It may be about to read its program still.
+    master.until(lambda: sorted(os.listdir(f"/proc/{pid}/fd"), key=int) == ["0", "1", "2", "3", "4"])
     assert master.stop()[0] == 0
     assert not (tmp_path / "admin").exists()
     with pytest.raises(ConnectionRefusedError):
