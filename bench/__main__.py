@@ -215,9 +215,10 @@ def _replace(options: argparse.Namespace, selection: Selection, compiled: Sequen
             outcome = reload.failure or reload.told or "measured"
             _say(f"{turn + 1}/{options.reloads} {server.name}, HUP: {outcome}")
     for master in selection.beats:
-        hangs.append(beats.hangs(master, beater, options.beating, _WATCH, _VICTIMS))
-        _say(f"{options.beating:,} workers beat: {hangs[-1].failure or 'measured'}")
         for turn in range(options.repeat):
+            hangs.append(beats.hangs(master, beater, options.beating, _WATCH, _VICTIMS))
+            outcome = hangs[-1].failure or "measured"
+            _say(f"{turn + 1}/{options.repeat} {options.beating:,} workers beat: {outcome}")
             big.append(beats.big_rollout(master, beater))
             _say(f"{turn + 1}/{options.repeat} rollout of many: {big[-1].failure or 'measured'}")
     return report_rollouts.Results(churns, reloads, hangs, big)

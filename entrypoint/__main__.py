@@ -84,6 +84,14 @@ def main() -> None:
         from entrypoint.observer.main import main as observer
 
         sys.exit(observer())
+    if name == "logger":  # and again
+        isolate()
+        for number in (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):  # its end comes another way
+            _signal.signal(number, _signal.SIG_IGN)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
+        from entrypoint.logger.main import main as logger
+
+        sys.exit(logger())
     try:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # `entrypoint schema | head` is no error

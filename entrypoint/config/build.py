@@ -202,6 +202,7 @@ class Builder:
             build_pool.restart(problems, value["restart"], (*at, "restart")),
             build_pool.rollout(problems, value["rollout"], (*at, "rollout")),
             value["min_ready_workers"],
+            value["output"],
         )
         build_pool.check_readiness(problems, pool, at)
         build_pool.check_probes(problems, pool, at)

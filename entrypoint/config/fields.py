@@ -290,7 +290,13 @@ POOL = Section(
         "1",
         "As many ready workers are enough for `/readyz` and `entrypoint probe ready`: a count, or `50%`.",
     ),
-    Field("output", choice("inherit", later=("json",)), "inherit", "Workers write to the master's stdout and stderr."),
+    Field(
+        "output",
+        choice("inherit", "json"),
+        "inherit",
+        "inherit: workers write to the master's stdout and stderr; json: each line of theirs becomes a JSON line on "
+        "the master's stdout, with `pool`, `slot`, `pid` and `stream`.",
+    ),
     later=(
         "python", "wsgi", "asgi", "recycle", "scaling", "preload", "refork_after", "hooks", "metrics",
     ),

@@ -180,13 +180,13 @@ def boolean() -> Scalar:
     return Scalar("true or false", units.parse_bool, {"anyOf": [{"type": "boolean"}, _INTERPOLATED]}, bool)
 
 
-def choice(*values: str, later: tuple[str, ...] = ()) -> Scalar:
-    """One of a few words; those in `later` are refused as not supported yet."""
+def choice(*values: str) -> Scalar:
+    """One of a few words."""
 
     def parse(text: str) -> str:
         if text in values:
             return text
-        raise ValueError("not supported yet" if text in later else f"not one of {', '.join(values)}")
+        raise ValueError(f"not one of {', '.join(values)}")
 
     return Scalar(" or ".join(values), parse, {"anyOf": [{"enum": list(values)}, _INTERPOLATED]})
 

@@ -152,6 +152,7 @@ class Pool(Record):
     restart: Restart = Restart()
     rollout: Rollout = Rollout()
     min_ready_workers: Share = Share(1)  # that many make the pool ready
+    output: str = "inherit"  # inherit | json
     foreground: bool = False  # init mode: stdin, terminal, descriptors and environment pass through
 
 

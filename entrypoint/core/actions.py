@@ -126,6 +126,7 @@ class Exit(Record):
     code: int
     reason: str
     fields: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    serial: int = 0  # of that worker
 
 
 Action = (

@@ -16,6 +16,7 @@ GROUP_GRACE = 1.0  # what a dead worker left in its process group gets between T
 QUIT_GRACE = 1.0  # between the stop signal and SIGKILL when the master quits
 QUEUE_INTERVAL = 0.05  # between two looks at the queue of a worker that is to stop
 BUSY_PATIENCE = 3.0  # what a worker that never rests gets to read what it has accepted; a full queue takes about that
+HELPER_GRACE = 0.8  # what the master's own processes get of the margin of a grace period
 LAST_CALL = 1.0  # what pre_stop leaves to the stop signal at least
 KILL_INTERVAL = 5.0  # between two SIGKILLs of a process that does not go (uninterruptible sleep)
 KILL_PATIENCE = 1.0  # while stopping: after that, an unkillable process is left to the kernel
@@ -47,6 +48,8 @@ def begin_stop(m: Master, w: Worker, now: float) -> None:
     pool, stop = w.pool, w.pool.spec.stop
     w.stop_began = now
     w.stop_deadline = NEVER if stop.timeout is None else now + stop.timeout
+    if pool.is_helper:
+        w.stop_deadline = min(w.stop_deadline, max(now, m.ends_by) + HELPER_GRACE)
     w.beats = False
     end_hook(m, w)
     m.enter(w, DRAINING)

@@ -144,6 +144,7 @@ class HelperWanted(Record):
 
     name: str
     process: Process
+    stop_timeout: float = 0.3  # seconds; with a grace period no more than its margin has
 
 
 class SpecChanged(Record):

@@ -48,6 +48,7 @@ class Template(Record):
     sockets: tuple[spec.Socket, ...] = ()
     heartbeat: float = 0.0  # the timeout, which the worker is told
     foreground: bool = False
+    output: str = "inherit"
 
     def same(self, other: Template) -> bool:
         """Whether a process of one is as good as one of the other."""
@@ -280,6 +281,7 @@ class Master:
         "exit_code",
         "exit_fields",
         "exit_reason",
+        "exit_serial",
         "first_error",
         "forward_all",
         "held_signals",
@@ -334,6 +336,7 @@ class Master:
         self.exit_code = 0  # decided by a failure; 0: decided at the end
         self.exit_reason = ""
         self.exit_fields: dict[str, Any] = {}
+        self.exit_serial = 0  # of the worker that decided it
         self.forward_all = any(p.foreground for p in config.pools)  # init mode
         self.held_signals: list[int] = []  # to forward once the worker exists
         self.sweeps = 0

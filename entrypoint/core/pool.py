@@ -300,7 +300,7 @@ def finish(m: Master, w: Worker, status: int, now: float) -> None:
     pool.finished += 1
     pool.desired = max(0, pool.desired - 1)
     if status and pool.spec.critical and not m.first_error:
-        m.first_error = status
+        m.first_error, m.exit_serial = status, w.serial
         m.exit_fields = {"pool": pool.name, "slot": w.slot, **(outcome_fields(w.outcome) if w.outcome else {})}
     if pool.desired or pool.workers:
         return
@@ -333,12 +333,12 @@ def give_up(m: Master, w: Worker, status: int, why: str, now: float) -> None:
 
 def fail(m: Master, w: Worker, status: int, reason: str, now: float) -> None:
     """Stop everything with the code of the worker that decided it."""
-    m.exit_code = status or 1
+    m.exit_code, m.exit_serial = status or 1, w.serial
     m.exit_fields = {"pool": w.pool.name, "slot": w.slot, **(outcome_fields(w.outcome) if w.outcome else {})}
     if w.pool.last_error:
         m.exit_fields["error"] = w.pool.last_error
     # In init mode the line about the exit has said it all, as far as there is anything to say.
-    m.report("debug" if m.forward_all else "error", "giving_up", w.pool, reason=reason, exit_code=m.exit_code)
+    m.report("debug" if m.forward_all else "error", "giving_up", w, reason=reason, exit_code=m.exit_code)
     serving = any(p.counts[READY] for p in m.pools.values())
     shutdown.begin(m, now, reason, delay=serving)
 

@@ -21,7 +21,7 @@ LIVE = ("pools", "sockets", "path", "sha256")  # the rest of a configuration nee
 def template(m: Master, pool: spec.Pool) -> Template:
     """What a worker of the pool is born with."""
     sockets = tuple(m.sockets[name] for name in pool.sockets if name in m.sockets)
-    return Template(pool.process, sockets, pool.heartbeat.timeout, pool.foreground)
+    return Template(pool.process, sockets, pool.heartbeat.timeout, pool.foreground, pool.output)
 
 
 def link(m: Master) -> None:

@@ -192,7 +192,7 @@ def leave(m: Master) -> None:
     """Exit with what happened."""
     m.phase = PHASE_EXITED
     m.arm(m, NEVER)
-    m.order(Exit(exit_code(m), m.exit_reason, m.exit_fields))
+    m.order(Exit(exit_code(m), m.exit_reason, m.exit_fields, m.exit_serial))
 
 
 def exit_code(m: Master) -> int:

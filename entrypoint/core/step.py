@@ -66,7 +66,6 @@ SIGNALS = {  # what the master does about a signal that the configuration does n
 }
 
 
-HELPER_STOP_TIMEOUT = 0.3  # seconds for the master's own processes; part of the margin of a grace period
 HELPER_BACKOFF = Backoff(initial=0.1, max=1.0)  # for one that does not live for `max`; others are started at once
 
 
@@ -96,7 +95,7 @@ def init_pool(init: Init) -> Pool:
     )
 
 
-def helper_pool(name: str, process: Process) -> Pool:
+def helper_pool(name: str, process: Process, stop_timeout: float) -> Pool:
     """A process of the master's own is a pool of one worker that decides nothing and stops last."""
     return Pool(
         PoolSpec(
@@ -106,7 +105,7 @@ def helper_pool(name: str, process: Process) -> Pool:
             ready=Ready(after=0.0),
             boot_timeout=0.0,
             restart=Restart(min_uptime=0.0, give_up_after=0, backoff=HELPER_BACKOFF),
-            stop=Stop(timeout=HELPER_STOP_TIMEOUT),
+            stop=Stop(timeout=stop_timeout),
         ),
         Template(process),
         is_helper=True,
@@ -130,7 +129,7 @@ def step(m: Master, event: Event, now: float) -> list[Action]:
 def helper_wanted(m: Master, event: HelperWanted, now: float) -> None:
     """Start a process of the master's own, unless it is there or not worth it any more."""
     if event.name not in m.helpers and m.phase in (PHASE_STARTING, PHASE_RUNNING):
-        m.helpers[event.name] = helper_pool(event.name, event.process)
+        m.helpers[event.name] = helper_pool(event.name, event.process, event.stop_timeout)
         pools.start(m, m.helpers[event.name], now)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import select
 import time
+from _socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
 from entrypoint.core.health import BEAT_GRID
 from entrypoint.core.model import NEVER
-from entrypoint.master.notify import ONE_BEAT
+from entrypoint.master.notify import BEAT_TEXT, MAX_MESSAGE, ROOM
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entrypoint.master.children import Running
     from entrypoint.master.loop import Loop
+    from entrypoint.master.notify import Channel, Datagram
 
 ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
@@ -28,17 +32,18 @@ class Beats:
         self.deadline = NEVER  # when the loop is to be woken by them again
         self._loop = loop
         self._epoll: select.epoll | None = None
-        self._beating: dict[int, Running] = {}  # by descriptor
+        # By descriptor: how to receive, and the credentials that come with what the worker itself says.
+        self._beating: dict[int, tuple[Callable[[int, int, int], Datagram], object, Running]] = {}
 
-    def add(self, running: Running, fd: int) -> None:
+    def add(self, running: Running, channel: Channel) -> None:
         """Hear a worker here from now on. Raises OSError; then nothing has changed."""
         if self._epoll is None:
             epoll = select.epoll()
             self._loop.watch(epoll.fileno(), self.hear, ONCE)
             self._epoll = epoll
-        self._epoll.register(fd, select.EPOLLIN)
-        self._loop.unwatch(fd)
-        self._beating[fd] = running
+        self._epoll.register(channel.fd, select.EPOLLIN)
+        self._loop.unwatch(channel.fd)
+        self._beating[channel.fd] = channel.receive, channel.own, running
 
     def remove(self, fd: int) -> None:
         """Forget the worker, if it is heard here; to be called before the descriptor is closed."""
@@ -52,14 +57,17 @@ class Beats:
         ready = self._epoll.poll(0, max(1, len(self._beating)))
         beats = []
         for fd, _ in ready:
-            running = self._beating.get(fd)
-            channel = running.channel if running is not None else None
-            if running is None or channel is None:  # what another one said has ended it
+            if fd not in self._beating:  # what another one said has ended it
                 continue
-            read = channel.read(running.pid, running.uid, one_beat=True)
-            if read is ONE_BEAT:  # what follows it comes with the next look
+            receive, own, running = self._beating[fd]
+            try:
+                received = receive(MAX_MESSAGE, ROOM, MSG_DONTWAIT)
+            except OSError:
+                continue
+            if received[0] == BEAT_TEXT and received[1] == own:  # what follows it comes with the next look
                 beats.append(running.serial)
-            else:
+            elif running.channel is not None:
+                read = running.channel.read(running.pid, running.uid, first=received)
                 self._loop.children.heard(running, read)
         if beats:
             self._loop.tell(ev.Beats(tuple(beats)))

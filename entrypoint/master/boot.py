@@ -162,6 +162,8 @@ def _run(
         for held in (loop.sockets, observed):
             if held is not None:
                 held.unlink()
+        if last := loop.output.last(exit_order.serial):
+            exit_order = exit_order._replace(fields={**exit_order.fields, "last_output": last})
         _say_goodbye(spec, exit_order, log, began, loop.children.orphans, quiet=init_mode)
     finally:
         os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us

@@ -11,6 +11,7 @@ from entrypoint.core import events as ev
 from entrypoint.master import kernel, processes, spawn
 from entrypoint.master.beats import Beats
 from entrypoint.master.notify import Channel
+from entrypoint.master.output import Pipes
 
 if TYPE_CHECKING:
     from entrypoint.core import actions as act
@@ -96,10 +97,12 @@ class Children:
         """Start a worker, or with descriptors a process of the master's own, which gets them as 3, 4 and so on."""
         loop, template = self.loop, order.template
         who = template.process.credentials
-        channel = None
+        channel = pipes = None
         try:
             if helper is None and not template.foreground and not order.pool.startswith("init:"):
                 channel = Channel(self._token, order.serial)
+            if template.output == "json":
+                pipes = Pipes(who.uid if who is not None else None)
             task = spawn.Task(
                 template.process,
                 Identity(order.pool, order.slot, order.generation),
@@ -108,11 +111,14 @@ class Children:
                 channel.address if channel is not None else "",
                 template.heartbeat,
                 bare=helper is not None,
+                output=pipes.writers if pipes is not None else None,
             )
             child = spawn.spawn(loop.around, task)
         except (OSError, ValueError) as error:
             if channel is not None:
                 channel.close()
+            if pipes is not None:
+                pipes.close(pipes.readers + pipes.writers)
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             loop.tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
             return
@@ -124,6 +130,9 @@ class Children:
         loop.watch(child.status, lambda: self._read_status(running))
         if channel is not None:
             loop.watch(channel.fd, lambda: self._listen(running))
+        if pipes is not None:
+            pipes.close(pipes.writers)  # the worker's are the only ones: they end with it
+            loop.output.add(running, pipes)
 
     def _sockets(self, order: act.Spawn) -> list[tuple[str, int]]:
         sockets = self.loop.sockets
@@ -157,7 +166,7 @@ class Children:
         self.heard(running, read)
         if any(said.beat for said in read.messages):
             try:
-                self.beats.add(running, channel.fd)
+                self.beats.add(running, channel)
             except OSError:  # no descriptor or memory left: it is heard all the same
                 pass
 

@@ -99,12 +99,16 @@ class Helper:
             pass
         except OSError:  # it has ended; that is told by its exit
             self._pending.clear()
-        if bool(self._pending) != self._writing:
-            self._writing = bool(self._pending)
+        self._watch_writing(wanted=bool(self._pending))
+
+    def _watch_writing(self, *, wanted: bool) -> None:
+        """Be called when it can be written to, if there is something left to write."""
+        if wanted != self._writing:
+            self._writing = wanted
             self.loop.rewatch(self._ours, select.EPOLLIN | (select.EPOLLOUT if self._writing else 0))
 
     def _ready(self) -> None:
-        if self._pending:
+        if self._writing:
             self._write()
         try:
             data = os.read(self._ours, CHUNK)

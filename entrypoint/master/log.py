@@ -77,6 +77,7 @@ class Log:
     def __init__(self, fd: int = 1, *, level: str = "info", style: str = "auto") -> None:
         self.dropped = 0
         self.blocked = False  # wait until `output` is writable
+        self.held = False  # a line is still to be completed
         self.output: Output | None = None
         self._threshold = LEVELS[level]
         self._queue: deque[tuple[float, str, str, dict[str, Any]]] = deque()
@@ -115,7 +116,7 @@ class Log:
     @property
     def pending(self) -> bool:
         """Whether a line waits that could be written now."""
-        return bool(self._queue or self._rest) and not self.blocked
+        return bool(self._queue or self._rest) and not self.blocked and not self.held
 
     def flush(self, most: int = MAX_QUEUED) -> None:
         """Write queued lines, as many as `most`, as far as the output takes them now."""

@@ -16,6 +16,8 @@ from entrypoint.master import helper, kernel, processes
 from entrypoint.master.children import Children
 from entrypoint.master.monitor import Monitor
 from entrypoint.master.monitor import needed as monitor_needed
+from entrypoint.master.output import STOP_TIME, Output
+from entrypoint.master.output import needed as output_needed
 from entrypoint.master.reloading import Reloader
 from entrypoint.master.requests import Requests
 
@@ -62,7 +64,8 @@ class Loop:
         self.log = log
         self.children = Children(self)
         self.monitor = Monitor(self)
-        self.helpers: dict[str, Helper] = {self.monitor.name: self.monitor}
+        self.output = Output(self)
+        self.helpers: dict[str, Helper] = {self.monitor.name: self.monitor, self.output.name: self.output}
         self._observed = observed  # the socket that HTTP is served on
         self.reloader = Reloader(self, source, spec)
         self.requests = Requests(self)
@@ -77,6 +80,7 @@ class Loop:
         self._selectors_changed = False
         self._autos: dict[str, Any] = {}
         self._limits_at = NEVER
+        self._own_deadline = 0.0  # the earliest of those that the core does not know, as of the last sleep
         self._orders: dict[type, Callable[[Any], None]] = {
             act.Spawn: self._spawn,
             act.Signal: self._signal,
@@ -100,6 +104,7 @@ class Loop:
     def run(self) -> act.Exit:
         """Run until the core says to exit."""
         self.watch(self.signals.fd, self.signals.drain)
+        self._capture(self.core.spec)
         self.tell(ev.Started())
         self._observe(self.core.spec)
         self._follow(self.core.spec)
@@ -135,7 +140,8 @@ class Loop:
                 self.tell(ev.Stalled(now - deadline))
             self.tell(ev.Ticked())
             deadline = self.core.next_deadline()
-        self._own_deadlines(now)
+        if now >= self._own_deadline:
+            self._own_deadlines(now)
         if self.exit is None:
             self._sleep(deadline, busy=self.children.changed or bool(self.signals.pending) or deadline <= now)
 
@@ -144,6 +150,8 @@ class Loop:
             self._read_limits(now)
         if now >= self.reloader.deadline:
             self.reloader.due(now)
+        if now >= self.output.deadline:
+            self.output.end_wait()
         if self.control is not None and now >= self.control.deadline:
             self.control.due(now)
 
@@ -155,10 +163,11 @@ class Loop:
             if self._first_time:
                 self._settle_in()
         self._wait_for_log()
-        deadline = min(deadline, self._limits_at, self.reloader.deadline, self.children.beats.deadline)
+        own = min(self._limits_at, self.reloader.deadline, self.output.deadline)
         if self.control is not None:
-            deadline = min(deadline, self.control.deadline)
-        timeout = deadline - time.monotonic()
+            own = min(own, self.control.deadline)
+        self._own_deadline = own
+        timeout = min(deadline, own, self.children.beats.deadline) - time.monotonic()
         if busy or timeout < 0:
             timeout = 0.0
         elif self.log.pending:  # to be written when nothing else happens, and that includes an exec under way
@@ -231,6 +240,8 @@ class Loop:
         running = self.children.by_serial.get(order.serial)
         if running is None or not running.alive:
             return
+        if running.order.pool == self.output.name and self.output.stop(order.signum):
+            return
         try:
             kernel.send(running.pid, order.signum)
         except PermissionError:
@@ -289,6 +300,9 @@ class Loop:
             fields["pid"] = running.pid
         for key, value in order.fields.items():
             fields[key] = signal_name(value) if key == "signal" and isinstance(value, int) else value
+        if order.event == "giving_up" and (last := self.output.last(order.serial)) is not None:
+            fields["last_output"] = last
+            self.output.wait_for(order.serial)
         self.log.emit(order.level, order.event, **fields)
         if order.level != "debug":
             self.requests.note(order.event, fields)
@@ -320,6 +334,7 @@ class Loop:
     def take(self, spec: Spec, order: act.Reload) -> None:
         """Run by a new configuration from now on."""
         self.log.configure(spec.log.level, "auto")
+        self._capture(spec)
         self.tell(ev.SpecChanged(spec, order.roll_all, order.asker))
         self._follow(self.core.spec)
 
@@ -343,6 +358,11 @@ class Loop:
             self.tell(ev.HelperWanted(self.monitor.name, helper.process(self.monitor.name)))
             if spec.reload.watch:
                 self.monitor.follow(self.reloader.source.path, self.reloader.sha256)
+
+    def _capture(self, spec: Spec) -> None:
+        """Have output framed where that is wanted; before there is any, so that nobody can end with nobody to read."""
+        if output_needed(spec):
+            self.tell(ev.HelperWanted(self.output.name, helper.process(self.output.name), STOP_TIME))
 
     def followed(self, sha256: str) -> None:
         """The configuration file was read, whatever came of it."""

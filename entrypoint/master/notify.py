@@ -9,9 +9,15 @@ from __future__ import annotations
 # Not `socket`, which is half a megabyte of names that PID 1 has no use for.
 import _socket
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entrypoint.config.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # What recvmsg returns: data, control messages, flags, address.
+    Datagram = tuple[bytes, list[tuple[int, int, bytes]], int, Any]
 
 MAX_MESSAGE = 4096  # bytes
 MAX_LINES = 64  # of one message
@@ -57,7 +63,7 @@ FLAGS = {
     b"RELOADING=1": "reloading",
 }
 BEAT = Message(beat=True)
-ONE_BEAT = Read([BEAT], 0, more=True)
+BEAT_TEXT = b"WATCHDOG=1"
 
 
 class Channel:
@@ -67,7 +73,7 @@ class Channel:
     a copy until it executes its program.
     """
 
-    __slots__ = ("_own", "_socket", "address", "fd")
+    __slots__ = ("_socket", "address", "fd", "own")
 
     def __init__(self, token: str, serial: int) -> None:
         name = f"entrypoint/{token}/{serial}"
@@ -83,26 +89,31 @@ class Channel:
             raise
         self.address = f"@{name}"  # for NOTIFY_SOCKET
         self.fd = self._socket.fileno()
-        self._own: object = None  # the credentials that come with what the worker itself says
+        self.own: object = None  # the credentials that come with what the worker itself says, once it has
 
-    def read(self, pid: int, uid: int, most: int = 32, *, one_beat: bool = False) -> Read:
+    @property
+    def receive(self) -> Callable[[int, int, int], Datagram]:
+        """Read one datagram as `read` does, without a look at it. Raises OSError."""
+        return self._socket.recvmsg
+
+    def read(self, pid: int, uid: int, most: int = 32, first: Datagram | None = None) -> Read:
         """Read at most `most` datagrams for the worker `pid`, 0 when that is not known yet, which runs as `uid`.
 
-        With `one_beat` a beat that comes first is all that is read: `ONE_BEAT` itself is the answer then.
+        `first` has been received already.
         """
         messages: list[Message] = []
         refused = 0
         verdicts: dict[tuple[int, int], bool] = {}  # of this batch only: pids are used again
         for _ in range(most):
             try:
-                data, control, flags, _address = self._socket.recvmsg(MAX_MESSAGE, ROOM, _socket.MSG_DONTWAIT)
+                received = first or self._socket.recvmsg(MAX_MESSAGE, ROOM, _socket.MSG_DONTWAIT)
             except OSError:  # EAGAIN; or no memory, and epoll comes back to it
                 return Read(messages, refused, False)
-            if one_beat and control == self._own and data == b"WATCHDOG=1" and not messages:
-                return ONE_BEAT
+            first = None
+            data, control, flags, _address = received
             sender = _credentials(control)
             if sender[0] == pid != 0:
-                self._own = control
+                self.own = control
             else:
                 if sender not in verdicts:
                     verdicts[sender] = _may_speak(*sender, pid, uid)
@@ -130,7 +141,7 @@ class Channel:
 
 def parse(data: bytes) -> Message | None:
     """What a datagram says; None when that is nothing which concerns the master. Of a repeated key the last counts."""
-    if data == b"WATCHDOG=1":  # most of them, and there may be a thousand a second
+    if data == BEAT_TEXT:  # most of them, and there may be a thousand a second
         return BEAT
     said: dict[str, Any] = {}
     for line in data.split(b"\n", MAX_LINES)[:MAX_LINES]:

@@ -30,6 +30,16 @@ class Waiter:
         self.results: list[dict[str, Any]] = []
 
 
+def _oom_kills() -> int | None:
+    """As of now: not every process that was killed is a worker, and so looked at."""
+    try:
+        from entrypoint.config.cgroup import oom_kills
+
+        return oom_kills()
+    except (OSError, ValueError):
+        return None
+
+
 class Requests:
     """Answers what can be answered at once, and remembers who waits for what."""
 
@@ -132,7 +142,7 @@ class Requests:
                 "signals": dict(self.signals),
                 "config_reload_ok": not reloader.error,
                 "config_reload_time": round(reloader.loaded_at, 3),
-                "oom_kills": loop.children.oom_kills,
+                "oom_kills": _oom_kills(),
             },
         }
 

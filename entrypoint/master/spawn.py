@@ -49,6 +49,7 @@ class Task(Record):
     notify: str = ""  # the address for NOTIFY_SOCKET; empty: none
     heartbeat: float = 0.0  # seconds of silence that the worker may allow itself; 0: as long as it likes
     main_pid: int = 0  # a hook's: its worker
+    output: tuple[int, int] | None = None  # descriptors for 1 and 2; None: the master's
     bare: bool = False  # a helper: the master's environment, told neither who it is nor of its sockets
 
 
@@ -155,7 +156,7 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
         if special:
             _place(process)
         if not task.foreground:
-            os.dup2(around.null, 0)
+            _standard(around.null, task.output)
         if task.sockets:
             report = _place_sockets([fd for _, fd in task.sockets], report)
         kernel.default_signals(around.handled)
@@ -276,6 +277,13 @@ def _environment(around: Surroundings, task: Task) -> dict[str, str]:
     if task.main_pid:
         extra["MAINPID"] = str(task.main_pid)
     return worker_environment(around.environ, task.process, task.identity, extra)
+
+
+def _standard(null: int, output: tuple[int, int] | None) -> None:
+    """Place descriptors 0 to 2; before the sockets, which may take the numbers that these have. Raises OSError."""
+    os.dup2(null, 0)
+    for number, fd in enumerate(output or (), 1):
+        os.dup2(fd, number)
 
 
 def _execute(argv: tuple[str, ...], environ: dict[str, str], display: str) -> NoReturn:

@@ -17,6 +17,9 @@ def write(path: str, fields: dict[str, Any]) -> None:
 
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     data = text.encode("utf-8", "backslashreplace")
+    while len(data) > MAX_MESSAGE and fields.get("last_output"):
+        fields = {**fields, "last_output": fields["last_output"][1:]}
+        data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     while len(data) > MAX_MESSAGE and "error" in fields:
         fields = {**fields, "error": str(fields["error"])[: max(0, len(str(fields["error"])) // 2 - 1)]}
         if not fields["error"]:

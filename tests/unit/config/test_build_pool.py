@@ -350,3 +350,9 @@ def test_the_defaults_of_signals_are_shown_beside_what_is_mapped(config: Load) -
     loaded = config(f"{MINIMAL}signals: {{SIGUSR2: '${{DO}}', ALRM: quit}}", {"DO": "reload"})
     assert loaded.resolved["signals"] == {**shown, "USR2": "${DO}", "ALRM": "quit"}
     assert loaded.spec.signals == ((12, "reload"), (14, "quit"))
+
+
+@pytest.mark.parametrize("output", ["inherit", "json"])
+def test_where_output_goes(config: Load, output: str) -> None:
+    assert only(config, f"output: {output}").output == output
+    assert only(config, "workers: 1").output == "inherit"

@@ -268,7 +268,7 @@ POOL_ERRORS = [
     ("sockets: [a, a]", "sockets[0]: no such socket: 'a'"),
     ("after: [web]", "after: pools wait for each other: web -> web"),
     ("cwd: '${NOPE}'", "cwd: variable NOPE is not set (a default is written ${NOPE:-default})"),
-    ("output: json", "output: not supported yet: 'json'"),
+    ("output: jsonl", "output: not one of inherit, json: 'jsonl'"),
     *(
         (f"{key}: x", f"{key}: not supported yet")
         for key in ("scaling", "recycle", "preload", "refork_after", "hooks", "metrics")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from entrypoint.core.actions import Report
 from entrypoint.core.events import Outcome
 from tests.unit.core.harness import Machine, pool, running, starting
 
@@ -149,6 +150,9 @@ def test_a_pool_gives_up_after_so_many_lives() -> None:
     assert k.code == 3
     assert k.fields == {"pool": "web", "slot": 0, "code": 3, "error": "web/0 ended by error 3"}
     assert k.reports("giving_up")
+    [serial] = [r.order.serial for r in k.records if isinstance(r.order, Report) and r.order.event == "giving_up"]
+    assert k.exit is not None
+    assert k.exit.serial == serial != 0  # of the worker that decided it
 
 
 def test_giving_up_after_one_life_means_no_replacement() -> None:

@@ -428,6 +428,22 @@ def test_a_stubborn_helper_delays_the_end_by_a_moment_at_most() -> None:
     assert k.code == 0
 
 
+@pytest.mark.parametrize(("grace", "seconds"), [(0.0, 5.0), (30.0, 5.0), (2.5, 1.3)])
+def test_a_helper_that_asks_for_much_time_gets_no_more_than_a_grace_period_has(grace: float, seconds: float) -> None:
+    k = Machine(notify())
+    k.m.spec = k.m.spec._replace(shutdown=spec.Shutdown(grace_period=grace))
+    k.start()
+    k.tell(ev.HelperWanted("logger", spec.Process(("logger",), "logger"), 5.0))
+    k.run_due()
+    k.stubborn.add("logger")
+    k.signal(TERM)
+    k.advance(seconds - 0.1)
+    assert "logger/0" in k.alive
+    k.advance(0.1)
+    assert "logger/0" not in k.alive
+    assert k.code == 0
+
+
 def test_signals_are_not_forwarded_to_helpers() -> None:
     k = with_helper(notify())
     k.signal(10)

@@ -360,6 +360,14 @@ def test_a_hung_old_worker_in_the_middle_of_a_rollout_is_replaced() -> None:
     assert k.programs == ["slow", "v1", "v1"]
 
 
+def test_another_kind_of_output_takes_new_workers() -> None:
+    k = serving(2)
+    k.reload(web("v1", 2, output="json"))
+    k.advance(20)
+    assert "rollout web 2 completed" in k.orders
+    assert {w.template.output for w in k.m.workers.values()} == {"json"}
+
+
 def test_restart_replaces_every_worker_by_the_same_program() -> None:
     k = serving(2)
     before = {p.serial for p in k.processes.values()}

@@ -1,0 +1,1 @@
+"""The process that makes lines of the log out of what workers write."""
