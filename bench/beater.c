@@ -54,14 +54,14 @@ int main(int argc, char **argv)
     fifo = open(path, O_WRONLY | O_CLOEXEC);
     if (fifo < 0 || connect(notify, (void *)&address, offsetof(struct sockaddr_un, sun_path) + strlen(name)))
         return 2;
+
+    usleep(atoi(argv[1]) * 1000); /* a signal ends it here, as it does a program that is being loaded */
     sigset_t awaited;
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGUSR1);
     sigaddset(&awaited, SIGABRT);
     sigaddset(&awaited, SIGTERM);
     sigprocmask(SIG_BLOCK, &awaited, NULL);
-
-    usleep(atoi(argv[1]) * 1000);
     int64_t last = say("READY=1"), next = last + SECOND;
     report(last);
     int hung = 0;

@@ -136,7 +136,7 @@ def reload(server: Server, client: Path, plan: Plan, times: int) -> Reload:
                 old = before - server.lasting(master, before)
                 began = time.monotonic()
                 os.kill(master, signal.SIGHUP)
-                _await(lambda old=old: not _living(old), f"{len(old)} old processes are still there")  # type: ignore[misc]
+                _await(lambda old=old: not _living(old), f"{len(old)} old processes are still there")  # type: ignore[misc] # mypy cannot infer it
                 spans.append((began, time.monotonic()))
                 time.sleep(_REST)
             _read(result, load.end(), spans)

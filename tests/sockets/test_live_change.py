@@ -25,7 +25,7 @@ both = pytest.mark.parametrize("reuse", [False, True])
 
 
 def inode(sockets: Sockets, *specs: object) -> tuple[int, ...]:
-    return sockets.inodes(specs, 0)  # type: ignore[arg-type]
+    return sockets.inodes(specs, 0)  # type: ignore[arg-type] # a list does
 
 
 def kernel_limit(fd: int) -> int:

@@ -30,13 +30,13 @@ def test_a_field_that_is_missing_unknown_or_given_twice_is_an_error(
     values: tuple[int, ...], named: dict[str, int]
 ) -> None:
     with pytest.raises(TypeError):
-        Point(*values, **named)  # type: ignore[arg-type]
+        Point(*values, **named)  # type: ignore[arg-type] # on purpose
 
 
 def test_a_record_cannot_be_changed_only_copied() -> None:
     point = Point(1, 2)
     with pytest.raises(AttributeError):
-        point.x = 2  # type: ignore[misc]
+        point.x = 2  # type: ignore[misc] # on purpose
     assert point._replace(y=3) == Point(1, 3)
     assert point == Point(1, 2)
     with pytest.raises(TypeError, match="Point has no z"):
