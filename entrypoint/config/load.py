@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entrypoint.config import overlay, tree
 from entrypoint.config.build import Builder
+from entrypoint.config.digest import sha256
 from entrypoint.config.envfiles import EnvFileError, read_bytes
-from entrypoint.config.errors import EXIT_CONFIG, EXIT_INTERNAL, ConfigError
+from entrypoint.config.errors import EXIT_CONFIG, ConfigError
 from entrypoint.config.fields import ROOT
 from entrypoint.config.initmode import init_spec
 from entrypoint.config.reader import Problems, Reader, TooMuchError
@@ -51,7 +52,7 @@ def load(request: Request, environ: Mapping[str, str]) -> Loaded:
     try:
         return _load(content, request, environ)
     except ConfigError as error:
-        error.sha256 = _sha256(content)
+        error.sha256 = sha256(content)
         raise
 
 
@@ -75,7 +76,7 @@ def _load(content: bytes, request: Request, environ: Mapping[str, str]) -> Loade
     spec = builder.spec(values, shown, strict=request.strict_grace)
     if spec is None or problems.found:
         raise ConfigError(problems.lines(), EXIT_CONFIG)
-    return Loaded(spec._replace(path=request.path, sha256=_sha256(content)), tuple(builder.warnings), shown)
+    return Loaded(spec._replace(path=request.path, sha256=sha256(content)), tuple(builder.warnings), shown)
 
 
 def _content(path: str) -> bytes:
@@ -112,14 +113,3 @@ def _lay_over(root: Node, request: Request, environ: Mapping[str, str], problems
     root = overlay.environment(root, environ, problems)
     root = overlay.sets(root, request.sets, problems)
     return overlay.flags(root, request.workers, request.command, problems)
-
-
-def _sha256(content: bytes) -> str:
-    # hashlib loads OpenSSL, which takes longer than all of the rest here; the interpreter's own module does not.
-    for name in ("_sha2", "_sha256", "hashlib"):  # Python 3.12 and later, 3.11, anything else
-        try:
-            digest: str = __import__(name).sha256(content).hexdigest()
-        except ImportError:
-            continue
-        return digest
-    raise ConfigError(("cannot load the configuration: this Python has no SHA-256",), EXIT_INTERNAL)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import TYPE_CHECKING
 
 from entrypoint.core import ending
 from entrypoint.core.actions import Signal
-from entrypoint.core.model import KILLING, NEVER, READY
+from entrypoint.core.model import KILLING, NEVER, Heartbeats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from entrypoint.core.events import Beats, Notified, NotLive
     from entrypoint.core.model import Master, Worker
-
-# Seconds. Heartbeats are heard, and missed, at multiples of it only, so that one wake-up does for many workers. A hang
-# is noticed so much late twice: the last beat may have been heard so late, and its absence is.
-BEAT_GRID = 0.02
 
 
 def note(w: Worker, event: Notified) -> None:
@@ -24,18 +21,55 @@ def note(w: Worker, event: Notified) -> None:
         w.status = event.status
 
 
+def expect_beats(m: Master, w: Worker, now: float) -> None:
+    """From now on it owes heartbeats."""
+    timeout = w.template.heartbeat
+    owed = m.heartbeats.get(timeout)
+    if owed is None:
+        owed = m.heartbeats[timeout] = Heartbeats(timeout)
+    w.beats, w.beat_at = True, now
+    owed.workers[w.serial] = w
+    m.arm(owed, min(owed.deadline, now + timeout))
+
+
+def beat(m: Master, w: Worker, now: float) -> None:
+    """It gives a sign of life. The deadline is looked at again when it is due."""
+    if w.beats:
+        w.beat_at = now
+        workers = m.heartbeats[w.template.heartbeat].workers
+        workers[w.serial] = workers.pop(w.serial)
+
+
 def beaten(m: Master, event: Beats, now: float) -> None:
-    """Many at once; only ready workers owe any."""
+    """Many give a sign of life at once."""
     for serial in event.serials:
         w = m.workers.get(serial)
-        if w is not None and w.state == READY:
-            w.beat_at = now
+        if w is not None:
+            beat(m, w, now)
+
+
+def overdue(m: Master, owed: Heartbeats, now: float) -> Iterator[Worker]:
+    """Take out those who have been silent for too long, unless the master has a reason; wait for the next one."""
+    while owed.workers:
+        w = next(iter(owed.workers.values()))
+        limit = max(w.beat_at, m.amnesty_at) + owed.timeout
+        if w.beats and now < limit:
+            m.arm(owed, limit)
+            return
+        del owed.workers[w.serial]
+        if w.beats:
+            yield w
+
+
+def ready_due(m: Master, w: Worker, now: float, _: None) -> None:
+    """Its heartbeat is overdue."""
+    abort(m, w, now, "heartbeat_timeout", w.template.heartbeat)
 
 
 def heard_ready(m: Master, w: Worker, now: float, event: Notified) -> None:
-    """A beat only moves a number: its deadline is looked at again when it is due."""
+    """It beats, shows what it does, calls itself hung, or says that it stops."""
     if event.beat:
-        w.beat_at = now
+        beat(m, w, now)
     note(w, event)
     if event.hung:
         abort(m, w, now, "heartbeat_timeout", 0.0)
@@ -47,18 +81,6 @@ def heard_ready(m: Master, w: Worker, now: float, event: Notified) -> None:
 def heard_late(_m: Master, w: Worker, _now: float, event: Notified) -> None:
     """Nothing that it says keeps it alive."""
     note(w, event)
-
-
-def ready_due(m: Master, w: Worker, now: float, _: None) -> None:
-    """Its heartbeat is overdue, unless it, or the master, has a reason."""
-    if not w.beats:
-        return
-    timeout = w.template.heartbeat
-    limit = max(w.beat_at, m.amnesty_at) + timeout
-    if now < limit:
-        m.arm(w, max(limit, ceil(limit / BEAT_GRID) * BEAT_GRID))
-    else:
-        abort(m, w, now, "heartbeat_timeout", timeout)
 
 
 def not_live(m: Master, w: Worker, now: float, event: NotLive) -> None:

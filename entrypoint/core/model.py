@@ -132,6 +132,21 @@ class Worker:
         self.status = ""  # what it says about itself
 
 
+class Heartbeats:
+    """Workers that owe a heartbeat within the same time, in the order of their last ones.
+
+    So one deadline does for all of them, and a beat costs the same however many there are.
+    """
+
+    __slots__ = ("deadline", "name", "timeout", "workers")
+
+    def __init__(self, timeout: float) -> None:
+        self.name = "heartbeats"
+        self.timeout = timeout
+        self.workers: dict[int, Worker] = {}  # by serial
+        self.deadline = NEVER  # not after the first one's
+
+
 class Rollout:
     """The replacement of a pool's workers by those of another generation."""
 
@@ -284,6 +299,7 @@ class Master:
         "exit_serial",
         "first_error",
         "forward_all",
+        "heartbeats",
         "held_signals",
         "held_sockets",
         "held_until",
@@ -311,11 +327,12 @@ class Master:
         self.spec = config
         self.phase = PHASE_STARTING
         self.deadline = NEVER
-        self.deadlines: list[tuple[float, int, Worker | Pool | Rollout | Master]] = []
+        self.deadlines: list[tuple[float, int, Worker | Pool | Heartbeats | Rollout | Master]] = []
         self.sequence = 0
         self.serial = 0
         self.actions: list[Action] = []
         self.workers: dict[int, Worker] = {}
+        self.heartbeats: dict[float, Heartbeats] = {}  # by timeout
         self.pools: dict[str, Pool] = {}
         self.init: list[Pool] = []  # one-shot commands still to run or running
         self.helpers: dict[str, Pool] = {}  # processes of the master's own
@@ -343,7 +360,7 @@ class Master:
 
     # -- deadlines -------------------------------------------------------------------------------------------
 
-    def arm(self, target: Worker | Pool | Rollout | Master, when: float) -> None:
+    def arm(self, target: Worker | Pool | Heartbeats | Rollout | Master, when: float) -> None:
         """Give `target` its one deadline."""
         if when == target.deadline:
             return
@@ -359,7 +376,7 @@ class Master:
             heappop(heap)
         return heap[0][0] if heap else NEVER
 
-    def due(self, now: float) -> Worker | Pool | Rollout | Master | None:
+    def due(self, now: float) -> Worker | Pool | Heartbeats | Rollout | Master | None:
         """Take the next thing whose deadline has passed."""
         if self.next_deadline() > now:
             return None
@@ -397,6 +414,8 @@ class Master:
         if worker.state == READY:
             self.enter(worker, KILLING)
         del self.workers[worker.serial], pool.workers[worker.serial]
+        if worker.template.heartbeat in self.heartbeats:
+            self.heartbeats[worker.template.heartbeat].workers.pop(worker.serial, None)
         pool.counts[worker.state] -= 1
         if worker.reason:
             pool.leaving -= 1

@@ -150,8 +150,7 @@ def try_ready(m: Master, w: Worker, now: float) -> None:
     m.arm(w, NEVER)
     choose(m, w)
     if template.heartbeat:
-        w.beats, w.beat_at = True, now
-        m.arm(w, now + template.heartbeat)
+        health.expect_beats(m, w, now)
     if spec.liveness is not None:
         m.order(Inspect(w.serial, "live", spec.liveness))
     m.report("info", "worker_ready", w, duration=round(now - w.born, 3))

@@ -38,6 +38,7 @@ from entrypoint.core.model import (
     TTOU,
     USR1,
     USR2,
+    Heartbeats,
     Master,
     Pool,
     Rollout,
@@ -142,6 +143,9 @@ def tick(m: Master, _event: Ticked, now: float) -> None:
                 return
         elif isinstance(target, Pool):
             pools.uptime_due(m, target, now)
+        elif isinstance(target, Heartbeats):
+            for w in health.overdue(m, target, now):
+                worker.happen(m, w, worker.DUE, now)
         elif isinstance(target, Rollout):
             rollout.due(m, target, now)
         else:

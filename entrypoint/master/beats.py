@@ -8,7 +8,6 @@ from _socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
-from entrypoint.core.health import BEAT_GRID
 from entrypoint.core.model import NEVER
 from entrypoint.master.notify import BEAT_TEXT, MAX_MESSAGE, ROOM
 
@@ -19,11 +18,12 @@ if TYPE_CHECKING:
     from entrypoint.master.loop import Loop
     from entrypoint.master.notify import Channel, Datagram
 
+PAUSE = 0.03  # seconds; a hang is noticed so much late at most, as the last beat may have been heard so late
 ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
 
 class Beats:
-    """The sockets of the workers that beat, in an epoll of their own; the loop looks into it once a BEAT_GRID.
+    """The sockets of the workers that beat, in an epoll of their own; the loop looks into it once a PAUSE.
 
     What these workers say besides comes as late. Before a deadline is judged, everybody is heard.
     """
@@ -72,7 +72,7 @@ class Beats:
         if beats:
             self._loop.tell(ev.Beats(tuple(beats)))
         if ready:
-            self.deadline = (time.monotonic() // BEAT_GRID + 1) * BEAT_GRID
+            self.deadline = time.monotonic() + PAUSE
         else:
             self.deadline = NEVER
             self._loop.rewatch(self._epoll.fileno(), ONCE)

@@ -15,6 +15,7 @@ import sys
 import time
 
 from entrypoint.core.model import NEVER
+from entrypoint.master.stale import unlink_stale
 
 TYPE_CHECKING = False  # `typing` would cost PID 1 memory
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Control:
         The socket file of a master that is gone is replaced. Raises OSError: EADDRINUSE when somebody accepts on it.
         """
         _make_folder(os.path.dirname(os.path.abspath(self.path)))
-        _unlink_stale(self.path)
+        unlink_stale(self.path)
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
         try:
             # Private from the first moment on: the mode of the file decides who can connect.
@@ -396,24 +397,3 @@ def _make_folder(folder: str) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise PermissionError(errno.EPERM, "somebody else's folder")
-
-
-def _unlink_stale(path: str) -> None:
-    """Remove a socket file that nobody accepts on. Raises OSError (EADDRINUSE when somebody does)."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise FileExistsError(errno.EEXIST, "the path exists and is no socket")
-    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)
-        return
-    except BlockingIOError:  # its queue is full: somebody holds it
-        pass
-    finally:
-        probe.close()
-    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core.model import address
 from entrypoint.master.listeners import Group, Shared, bind_tcp, listen_tcp
+from entrypoint.master.stale import unlink_stale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -266,27 +267,6 @@ def reason(error: OSError) -> str:
 def file_mode(spec: SocketSpec) -> int:
     """The mode of a unix socket's file."""
     return spec.mode if spec.mode is not None else 0o666
-
-
-def unlink_stale(path: str) -> None:
-    """Remove a socket file that nobody accepts on. Raises OSError (EADDRINUSE when somebody does)."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise OSError(errno.EEXIST, "the path exists and is no socket")
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)
-        return
-    except BlockingIOError:  # its queue is full: somebody holds it
-        pass
-    finally:
-        probe.close()
-    raise OSError(errno.EADDRINUSE, "somebody accepts on it")
 
 
 def holder(spec: SocketSpec) -> str:

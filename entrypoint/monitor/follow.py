@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from inotify_simple import INotify, flags  # type: ignore[import-untyped] # it has no types
 
+from entrypoint.config.digest import sha256
 from entrypoint.config.envfiles import EnvFileError, read_bytes
 
 if TYPE_CHECKING:
@@ -158,11 +159,4 @@ def _digest(path: str) -> str:
         if not error.reason.startswith("larger"):
             return ""
         content = error.reason.encode()  # too large, whatever it says: the master will tell why it does not take it
-    # hashlib would load OpenSSL, 4 MB of it; the interpreter's own module is small.
-    for name in ("_sha2", "_sha256", "hashlib"):  # Python 3.12 and later, 3.11, anything else
-        try:
-            digest: str = __import__(name).sha256(content).hexdigest()
-        except ImportError:
-            continue
-        return digest
-    return ""
+    return sha256(content)

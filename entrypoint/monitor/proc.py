@@ -38,8 +38,9 @@ class View(NamedTuple):
 def look(pid: int, inodes: frozenset[int]) -> View:
     """Whether a process or a descendant of it accepts on one of the sockets; without inodes, on any of its own.
 
-    It does when it waits for the socket with accept, select, poll, epoll or io_uring. Holding it proves nothing: a
-    gunicorn arbiter does so for its workers. Raises ProcessLookupError when the process is gone.
+    It does when it waits for the socket with accept, select, poll, epoll or io_uring, or, so busy that it never waits,
+    has accepted a connection. Holding the socket proves nothing: a gunicorn arbiter does so for its workers. Raises
+    ProcessLookupError when the process is gone.
     """
     wanted = {f"socket:[{inode}]" for inode in inodes}
     refused = ""
@@ -165,6 +166,8 @@ def _accepts(pid: int, wanted: set[str]) -> str:
                 return YES
             polls = polls or bool(entries)
     answer = _threads(pid, held, uring=IO_URING in links.values())
+    if answer != YES and _has_accepted(pid, set(links.values()), wanted):
+        return YES
     # A server that has an event loop, but not yet with its socket in it, is on the way there.
     return NO if answer == UNSURE and polls else answer
 
@@ -266,6 +269,22 @@ def _listening(pid: int) -> set[str]:
         if int(words[3], 16) & SO_ACCEPTCON:
             found.add(f"socket:[{int(words[6])}]")
     return found
+
+
+def _has_accepted(pid: int, own: set[str], wanted: set[str]) -> bool:
+    """Whether one of its sockets is a connection that was made to one of the listening ones."""
+    mine = {int(link[8:-1]) for link in own - wanted if link.startswith("socket:")}
+    if not mine:
+        return False
+    listening = {int(link[8:-1]) for link in wanted}
+    for name in ("tcp", "tcp6"):
+        rows = [(int(words[9]), words[3], words[1].rpartition(b":")[2]) for words in _table(f"/proc/{pid}/net/{name}")]
+        ports = {port for inode, _, port in rows if inode in listening}
+        if any(inode in mine and state != TCP_LISTEN and port in ports for inode, state, port in rows):
+            return True
+    named = [words for words in _table(f"/proc/{pid}/net/unix") if len(words) > 7]
+    paths = {words[7] for words in named if int(words[6]) in listening}
+    return any(int(words[6]) in mine and words[7] in paths for words in named)
 
 
 def _table(path: str) -> list[list[bytes]]:

@@ -36,6 +36,7 @@ class Loop:
         self.requests: list[tuple[int, Request]] = []
         self.replies: dict[str, dict[str, Any]] = {"ping": {"ok": True, "phase": "running"}}
         self.handle: Callable[[int, Request], None] = self.reply
+        self.peers: list[Peer] = []
         self.control = Control(str(path), self.watch, self.unwatch, self._handle)
 
     def watch(self, fd: int, handler: Callable[[], None], mask: int) -> None:
@@ -76,7 +77,15 @@ class Loop:
         return result
 
     def connect(self) -> Peer:
-        return Peer(self)
+        self.peers.append(Peer(self))
+        return self.peers[-1]
+
+    def close(self) -> None:
+        for peer in self.peers:
+            peer.sock.close()
+        self.control.close()
+        with contextlib.suppress(OSError):  # a test has done so
+            self.epoll.close()
 
     def fill(self) -> list[Peer]:
         """Connect until the queue of the server is full."""
@@ -231,7 +240,5 @@ def loop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     yield one
     for running in started:
         running.close()
-    one.control.close()
-    with contextlib.suppress(OSError):
-        one.epoll.close()
+    one.close()
     assert not one.handlers, "something is still watched after the close"

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +291,75 @@ def test_a_python_server_is_ready_when_it_has_imported_its_application(
     assert time.monotonic() - began < 5
     answer = ask(listener)
     assert b"hello" in answer, (tmp_path / "log").read_text()
+
+
+SPINNER = """
+import socket, sys
+listener = socket.socket(fileno=3)
+listener.setblocking(False)
+clients = []
+while True:  # so busy that it never waits
+    try:
+        clients.append(listener.accept()[0])
+    except BlockingIOError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_a_server_that_never_waits_is_ready_when_it_has_accepted_somebody(
+    monitor: Any, run: Run, tmp_path: Path, family: str
+) -> None:
+    address: Any = ("127.0.0.1", 0) if family == "tcp" else str(tmp_path / "socket")
+    with socket.socket(socket.AF_INET if family == "tcp" else socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        worker = serve(run, listener, [sys.executable, "-c", SPINNER])
+        monitor.watch(pid=worker.pid, inodes=(inode(listener),))
+        monitor.hears_nothing(BEFORE)
+        with socket.socket(listener.family) as client:
+            client.connect(listener.getsockname())
+            monitor.wait_for("ready")
+
+
+def test_a_client_of_the_socket_is_not_its_server(monitor: Any, run: Run, listener: socket.socket) -> None:
+    script = f"""
+        import socket, sys
+        client = socket.create_connection(("127.0.0.1", {listener.getsockname()[1]}))
+        print("connected", flush=True)
+        sys.stdin.read()
+    """
+    pipe = subprocess.PIPE
+    worker = serve(run, listener, [sys.executable, "-c", textwrap.dedent(script)], stdin=pipe, stdout=pipe)
+    assert worker.stdout
+    assert worker.stdout.readline() == b"connected\n"
+    monitor.watch(pid=worker.pid, inodes=(inode(listener),))
+    monitor.hears_nothing(1)
+
+
+SLOW_APP = """
+import time
+
+def wsgi(environ, start_response):
+    time.sleep(0.02)
+    start_response("200 OK", [("Connection", "close")])
+    return [b"hello"]
+"""
+
+
+def test_a_gunicorn_that_never_rests_is_ready_in_time(monitor: Any, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(SLOW_APP)
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener, ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(200)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with open(tmp_path / "log", "wb") as log:
+            worker = serve(run, listener, [sys.executable, *GUNICORN, "-w", "1"], stdout=log, stderr=log)
+        monitor.watch(pid=worker.pid, inodes=(inode(listener),))
+        monitor.wait_for("ready")
+        clients[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):  # it still has work for seconds
+            clients[-1].recv(1)
 
 
 def test_a_node_server_is_ready_when_it_listens(monitor: Any, run: Run, listener: socket.socket) -> None:

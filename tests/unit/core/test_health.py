@@ -253,6 +253,24 @@ def test_beats_that_are_told_in_bulk_are_those_of_each() -> None:
     assert k.signals == [("web/1", ABRT), ("web/0", ABRT), ("web/2", ABRT)]
 
 
+def test_a_worker_that_falls_silent_among_others_has_its_own_deadline_whatever_the_order_of_beats() -> None:
+    k = serving(notify(workers=4, heartbeat=10.0))
+    for second in range(1, 13):
+        k.advance(1)
+        k.beat(*(f"web/{slot}" for slot in (3, 1, 0, 2) if slot != 1 or second <= 5))
+    assert k.signals_at == []
+    k.advance(5)
+    assert k.signals_at == [(15, "web/1", ABRT)]
+
+
+def test_who_is_gone_is_watched_no_more() -> None:
+    k = serving(notify(workers=3, heartbeat=10.0))
+    k.crash("web/1")
+    assert len(k.m.heartbeats[10.0].workers) == 2
+    k.signal(TERM)
+    assert k.m.heartbeats[10.0].workers == {}
+
+
 def test_a_beat_gives_no_order_and_arms_nothing() -> None:
     k = serving(notify(workers=50, heartbeat=30.0))
     before = k.m.next_deadline(), len(k.m.deadlines)
