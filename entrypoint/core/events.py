@@ -21,6 +21,11 @@ class Outcome(Record):
         """The shell's convention: the code, or 128 + the signal."""
         return 128 + self.signal if self.signal is not None else self.code or 0
 
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
+
 
 class Started(Record):
     """The master is able to spawn."""

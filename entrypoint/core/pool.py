@@ -184,7 +184,8 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
         level, fields["error"] = "error", event.error
         w.pool.last_error = event.error
     elif not w.reason and not w.cause and reason != "completed":
-        w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {reason} {event.outcome.status}"
+        killer = " of the OOM killer" if reason == "oom" else ""
+        w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
     if not event.alone:
         fields["left_processes"] = True
     m.report(level, "worker_exited", w, **fields)

@@ -314,10 +314,9 @@ class Children:
         if hook.worker is None:
             return
         hook.worker.hook = None
-        error = ""
-        if outcome.status:
-            error = f"exit code {outcome.code}" if outcome.signal is None else f"ended by signal {outcome.signal}"
-        error = message.decode("utf-8", "replace") or error
+        error = message.decode("utf-8", "replace")
+        if outcome.status and not error:
+            error = f"ended by {outcome.text}"
         self.loop.tell(ev.HookEnded(hook.worker.serial, hook.name, error))
 
     # -- ending ----------------------------------------------------------------------------------------------

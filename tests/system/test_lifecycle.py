@@ -106,7 +106,7 @@ def test_a_worker_is_ready_when_it_says_so_and_its_post_start_is_done(live: Live
 @pytest.mark.parametrize(
     ("hook", "why"),
     [
-        ("[sh, -c, exit 3]", "exit code 3"),
+        ("[sh, -c, exit 3]", "ended by exit code 3"),
         ("[sh, -c, kill -KILL $$]", "ended by signal 9"),
         ("[/no/such/file]", "cannot execute /no/such/file: no such file"),
     ],
@@ -251,7 +251,8 @@ def test_a_worker_that_does_not_go_is_killed_at_the_timeout_that_covers_pre_stop
 
 
 @pytest.mark.parametrize(
-    ("hook", "why"), [("[sh, -c, exit 3]", "exit code 3"), ("[/no/such]", "cannot execute /no/such: no such file")]
+    ("hook", "why"),
+    [("[sh, -c, exit 3]", "ended by exit code 3"), ("[/no/such]", "cannot execute /no/such: no such file")],
 )
 def test_a_pre_stop_that_fails_does_not_change_the_stop(start: Start, worker: str, hook: str, why: str) -> None:
     master = start(f"pools: {{web: {{command: [{worker}], {QUICK}, lifecycle: {{pre_stop: {hook}}}}}}}")

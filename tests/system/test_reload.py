@@ -197,7 +197,7 @@ def test_what_crashes_in_a_loop_is_mended(live: Live) -> None:
     live.write(f"pools: {{web: {{command: [sh, -c, exit 2], {more}}}}}")
     code, _, error = live.run("reload", "--wait")
     assert code == 1
-    assert "ended by error 2" in error
+    assert "ended by exit code 2" in error
     reloaded(live, f"pools: {{web: {sleep(1000, more)}}}")
     live.settled(size=2)
     assert not master.all("giving_up")

@@ -94,7 +94,7 @@ def test_while_a_generation_is_taken_back(live: Live, what: str) -> None:
     master.wait_for("rollout_failed")
     rollout = live.pool()["rollout"]
     assert (rollout["generation"], rollout["phase"]) == (1, "rolling back")
-    assert rollout["reason"].endswith("web/3 ended by signal 137")
+    assert rollout["reason"].endswith("web/3 ended by signal 9")
     runs = 1000
     if what == "HUP":
         runs = 3000

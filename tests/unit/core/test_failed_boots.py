@@ -148,7 +148,7 @@ def test_a_pool_gives_up_after_so_many_lives() -> None:
     assert len(lives(k)) == 5
     assert k.exited_at == 7  # 0 + 0 + 1 + 2 + 4
     assert k.code == 3
-    assert k.fields == {"pool": "web", "slot": 0, "code": 3, "error": "web/0 ended by error 3"}
+    assert k.fields == {"pool": "web", "slot": 0, "code": 3, "error": "web/0 ended by exit code 3"}
     assert k.reports("giving_up")
     [serial] = [r.order.serial for r in k.records if isinstance(r.order, Report) and r.order.event == "giving_up"]
     assert k.exit is not None
