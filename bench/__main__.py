@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import beats, namespace, report, report_rollouts, rollouts
+from . import beats, namespace, output, report, report_observer, report_rollouts, rollouts, scrapes
 from .measure import Session, Storm, measure, storm
 from .namespace import BenchError
 from .servers import (
@@ -55,8 +55,9 @@ if TYPE_CHECKING:
 
 _DOCS = HERE.parent / "docs"
 _SLOW_RESPAWN_MS = 500.0
-_PARTS = ("masters", "rollouts")
-_QUICK_TIMES, _QUICK_WORKERS = 2, 100
+_PARTS = ("masters", "rollouts", "observer")
+_QUICK_TIMES, _QUICK_WORKERS, _QUICK_SCRAPES = 2, 100, 20
+_SCRAPED = (100, 1000)  # workers
 _WATCH = 10.0  # seconds that the CPU of beats is measured
 _VICTIMS = 20  # workers that hang
 
@@ -76,8 +77,11 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rollouts", type=int, default=10, metavar="N", help="of each kind under load (default: 10)")
     parser.add_argument("--reloads", type=int, default=5, metavar="N", help="of each server (default: 5)")
     parser.add_argument("--beating", type=int, default=1000, metavar="N", help="workers that beat (default: 1000)")
+    parser.add_argument("--scrapes", type=int, default=200, metavar="N", help="of each size (default: 200)")
     parser.add_argument(
-        "--quick", action="store_true", help="10 and 100 workers, once, 2,000 orphans, 2 s idle, 2 rollouts, 100 beats"
+        "--quick",
+        action="store_true",
+        help="10 and 100 workers, once, 2,000 orphans, 2 s idle, 2 rollouts, 100 beats, 20 scrapes",
     )
     parser.add_argument("--entrypoint", default="", metavar="COMMAND", help="how to start ours, if not `entrypoint`")
     parser.add_argument(
@@ -101,6 +105,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         options.idle = min(options.idle, 2.0)
         options.rollouts = options.reloads = _QUICK_TIMES
         options.beating = _QUICK_WORKERS
+        options.scrapes = _QUICK_SCRAPES
     return options
 
 
@@ -112,12 +117,23 @@ class Selection(NamedTuple):
     managed: list[Managed]
     servers: list[Server]
     beats: list[beats.Master]
+    observed: list[scrapes.Observed]
+    captors: list[output.Captor]
 
     @property
     def programs(self) -> list[Program]:
         """All that has to be installed."""
         workers = [item.worker for item in [*self.managed, *self.servers] if isinstance(item, Managed) and item.worker]
-        return [*self.systems, *self.inits, *self.managed, *self.servers, *self.beats, *workers]
+        return [
+            *self.systems,
+            *self.inits,
+            *self.managed,
+            *self.servers,
+            *self.beats,
+            *workers,
+            *self.observed,
+            *self.captors,
+        ]
 
 
 def _selected(options: argparse.Namespace, server: Path = Path("server")) -> Selection:
@@ -129,6 +145,8 @@ def _selected(options: argparse.Namespace, server: Path = Path("server")) -> Sel
         [ManagedServer(ours, server), ManagedUvicorn(ours), ManagedGunicorn(ours), ManagedGunicornReusePort(ours)],
         [ManagedUvicorn(ours), ManagedGunicorn(ours), Uvicorn(), GunicornServer(), Granian()],
         [beats.Master(ours)],
+        [scrapes.Observed(ours)],
+        [output.OursJson(ours), output.SupervisordStdout()],
     )
     names = set(options.only.split(",")) if options.only else set()
     known = {_short(item) for part in everything for item in part}
@@ -140,6 +158,8 @@ def _selected(options: argparse.Namespace, server: Path = Path("server")) -> Sel
         everything = everything._replace(systems=[], inits=[])
     if "rollouts" not in options.parts:
         everything = everything._replace(managed=[], servers=[], beats=[])
+    if "observer" not in options.parts:
+        everything = everything._replace(observed=[], captors=[])
     return Selection(*(_those(names, part) for part in everything))  # type: ignore[arg-type] # each keeps its type
 
 
@@ -289,6 +309,33 @@ def _rollouts(options: argparse.Namespace, selection: Selection, place: Path) ->
     return not results.failures and _reached(report_rollouts.targets(results))
 
 
+def _observer(options: argparse.Namespace, selection: Selection, place: Path) -> bool:
+    """Measure, print and keep the part about metrics and output; whether all is well."""
+    worker, lines = (_compile(source, place) for source in ("worker.c", "lines.c"))
+    scraped: list[scrapes.Scrapes] = []
+    captured: list[output.Output] = []
+    counts = options.counts if options.quick else _SCRAPED
+    for turn in range(options.repeat):
+        for master in selection.observed:
+            for count in counts:
+                scraped.append(scrapes.scrape(master, worker, count, options.scrapes))
+                outcome = scraped[-1].failure or "measured"
+                _say(f"{turn + 1}/{options.repeat} {count:,} workers, {options.scrapes} scrapes: {outcome}")
+        for kind in output.KINDS:
+            for captor in selection.captors:
+                captured.append(output.capture(captor, lines, kind))
+                outcome = captured[-1].failure or "measured"
+                _say(f"{turn + 1}/{options.repeat} {captor.name}, lines of {kind}: {outcome}")
+    results = report_observer.Results(scraped, captured)
+    text = _headed(report_observer.markdown(results))
+    print(f"\n{text}\n")
+    if options.out or options.whole:
+        _keep((options.out or _DOCS) / "observer.json", results._asdict())
+        if not options.out:
+            _refresh("observer", text)
+    return not results.failures and _reached(report_observer.targets(results))
+
+
 def _reached(targets: Sequence[report.Target]) -> bool:
     return not any(target.verdict == "MISS" for target in targets)
 
@@ -300,7 +347,7 @@ def _run(options: argparse.Namespace) -> int:
     place = Path(namespace.scratch())
     server = _compile("server.c", place) if "rollouts" in options.parts else Path()
     selection = _selected(options, server)
-    parts = {"masters": _masters, "rollouts": _rollouts}
+    parts = {"masters": _masters, "rollouts": _rollouts, "observer": _observer}
     well = [parts[part](options, selection, place) for part in options.parts]
     _say(f"took {time.monotonic() - started:.0f} s")
     return int(not all(well))

@@ -117,7 +117,7 @@ def measure(system: System, worker: Path, count: int, *, kills: int, idle: float
             workers = _await_start(session, reports, start, system.start_timeout)
             time.sleep(_SETTLE)
             namespace.reap()
-            session.pss_kb = _pss_kb(namespace.processes() - set(workers))
+            session.pss_kb = pss_kb(namespace.processes() - set(workers))
             if idle:
                 _watch_idle(session, namespace.processes() - set(workers), idle)
             _kill_workers(session, reports, workers, kills)
@@ -169,7 +169,7 @@ def _kill_workers(session: Session, reports: Reports, workers: list[int], kills:
         time.sleep(0.05)  # lets the master finish what it does after a spawn: the kills are independent
 
 
-def _pss_kb(pids: Iterable[int]) -> float:
+def pss_kb(pids: Iterable[int]) -> float:
     """The sum of the proportional set sizes of processes, in kB of 1,000 bytes."""
     total = 0
     for pid in pids:

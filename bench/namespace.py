@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 _MARKER = "ENTRYPOINT_BENCH_INSIDE"
@@ -68,6 +68,15 @@ def scratch() -> str:
 def processes() -> set[int]:
     """The pids of every process of the namespace but our own."""
     return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}
+
+
+def find(word: bytes, among: Iterable[int]) -> int:
+    """The pid of the one process with that word in its command line. Raises LookupError."""
+    for pid in among:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            if word in file.read().split(b"\0"):
+                return pid
+    raise LookupError(f"no process has {word.decode()} in its command line")
 
 
 def spawn(argv: Sequence[str], env: dict[str, str], log: Path) -> int:
@@ -123,6 +132,13 @@ def wait_until_empty(timeout: float, ended: dict[int, int] | None = None) -> boo
             return False
         signal.sigtimedwait([signal.SIGCHLD], left)
     return True
+
+
+def stop(master: int, timeout: float) -> None:
+    """Send TERM and reap everything. Raises TimeoutError."""
+    os.kill(master, signal.SIGTERM)
+    if not wait_until_empty(timeout):
+        raise TimeoutError(f"not gone {timeout:g} s after TERM")
 
 
 def clear() -> None:
