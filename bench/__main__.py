@@ -77,7 +77,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rollouts", type=int, default=10, metavar="N", help="of each kind under load (default: 10)")
     parser.add_argument("--reloads", type=int, default=5, metavar="N", help="of each server (default: 5)")
     parser.add_argument("--beating", type=int, default=1000, metavar="N", help="workers that beat (default: 1000)")
-    parser.add_argument("--scrapes", type=int, default=200, metavar="N", help="of each size (default: 200)")
+    parser.add_argument("--scrapes", type=int, default=100, metavar="N", help="of each size (default: 100)")
     parser.add_argument(
         "--quick",
         action="store_true",

@@ -92,11 +92,16 @@ def capture(captor: Captor, worker: Path, kind: str) -> Output:
         try:
             argv = captor.configure(path, [str(worker), str(LINES), kind])
             master = namespace.spawn(argv, environment(BENCH_FIFO=str(path / "fifo")), log)
-            ((_, took),) = reports.read(time.monotonic() + _TIMEOUT)
-            result.seconds = took / 1e9
+            deadline = time.monotonic() + _TIMEOUT
+            times = reports.read(deadline)
             reader = captor.reader(master)
-            result.cpu_ms = activity({reader})[1] / 1e6
-            result.master_ms = activity({master})[1] / 1e6 if reader != master else None
+            before = [activity({pid})[1] for pid in (reader, master)]
+            while len(times) < 2:
+                times += reports.read(deadline)
+            result.seconds = (times[1][1] - times[0][1]) / 1e9
+            used = [(activity({pid})[1] - ns) / 1e6 for pid, ns in zip((reader, master), before, strict=True)]
+            result.cpu_ms = used[0]
+            result.master_ms = used[1] if reader != master else None
             namespace.stop(master, _TIMEOUT)
             result.lost = LINES - len(set(_NUMBER.findall(log.read_bytes())))
         except (TimeoutError, LookupError) as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _START = 60.0
 _REST = 2.0  # seconds from the last worker's start on: until every helper process is at rest
-_PAUSE = 0.05  # seconds between scrapes
+_PAUSE = 0.15  # seconds between scrapes: more than the observer makes the second of two wait, to spare the master
 _HEADERS = {
     "Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
     "Accept-Encoding": "gzip",

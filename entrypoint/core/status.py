@@ -20,9 +20,16 @@ from entrypoint.core.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
-    from entrypoint.core.model import Master, Pool, Rollout, Worker
+    from entrypoint.core.model import Master, Pool, Rollout
+
+# What is shown of a worker. Rows have these columns: there may be a thousand, and names would be most of them.
+COLUMNS = (
+    "id", "slot", "pid", "state", "generation", "start_time_seconds", "age_seconds", "restarts",
+    "heartbeat_age_seconds", "resident_memory_bytes", "status",
+)  # fmt: skip
 
 
 def phase(m: Master) -> str:
@@ -57,9 +64,12 @@ def startup(m: Master) -> tuple[bool, str]:
     return not waiting, f"not all ready yet: {', '.join(waiting)}" if waiting else ""
 
 
-def pools(m: Master, now: float) -> dict[str, Any]:
-    """Every pool and its workers, by name."""
-    return {pool.name: _pool(pool, now) for pool in m.pools.values()}
+def pools(m: Master, now: float, zero: float, pids: Mapping[int, int]) -> dict[str, Any]:
+    """Every pool, with its workers as rows, by name.
+
+    `zero` is the Unix time when `now` was 0; `pids` those of the workers that live, by serial.
+    """
+    return {pool.name: _pool(pool, now, zero, pids) for pool in m.pools.values()}
 
 
 def counters(pool: Pool, now: float) -> dict[str, Any]:
@@ -80,7 +90,24 @@ def enough(pool: Pool) -> int:
     return min(ceil(share.value * pool.size / 100) if share.percent else int(share.value), pool.size)
 
 
-def _pool(pool: Pool, now: float) -> dict[str, Any]:
+def _pool(pool: Pool, now: float, zero: float, pids: Mapping[int, int]) -> dict[str, Any]:
+    # No call for each of a thousand workers: the master has better things to do.
+    rows = [
+        (
+            f"{pool.name}/{w.slot}",
+            w.slot,
+            pids.get(w.serial),
+            w.state,
+            w.generation,
+            round(zero + w.born, 3) if w.born != NEVER else None,
+            round(now - w.born, 3) if w.born != NEVER else None,
+            w.restarts,
+            round(now - w.beat_at, 3) if w.beats else None,
+            None,  # read by whoever shows it, not by the master
+            w.status,
+        )
+        for w in sorted(pool.workers.values(), key=lambda w: w.slot)
+    ]
     return {
         "desired": pool.size,
         "pinned": pool.pinned,
@@ -90,7 +117,7 @@ def _pool(pool: Pool, now: float) -> dict[str, Any]:
         "restarts": pool.restarts,
         "last_error": pool.last_error,
         "rollout": _rollout(pool, pool.rollout, now),
-        "workers": [_worker(w, now) for w in sorted(pool.workers.values(), key=lambda w: w.slot)],
+        "workers": rows,
     }
 
 
@@ -122,20 +149,4 @@ def _rollout(pool: Pool, rollout: Rollout | None, now: float) -> dict[str, Any] 
         "replaced": rollout.available,
         "total": pool.size,
         "reason": rollout.reason,
-    }
-
-
-def _worker(w: Worker, now: float) -> dict[str, Any]:
-    lives = w.born != NEVER
-    return {
-        "id": f"{w.pool.name}/{w.slot}",
-        "serial": w.serial,  # for the shell, which knows the pid
-        "slot": w.slot,
-        "state": w.state,
-        "generation": w.generation,
-        "age_seconds": round(now - w.born, 3) if lives else None,
-        "restarts": w.restarts,
-        "heartbeat_age_seconds": round(now - w.beat_at, 3) if w.beats else None,
-        "resident_memory_bytes": None,  # read by whoever shows it, not by the master
-        "status": w.status,
     }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RECENT = 50  # events that the status shows
 SIGNALS = ("TERM", "INT", "QUIT", "HUP", "TTIN", "TTOU", "USR1", "USR2")  # counted from the start
+STEP = 0.5  # seconds
 ENDED = 200  # rollouts whose end is remembered for who asks late
 
 
@@ -46,6 +47,7 @@ class Requests:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.started_at = wall_clock()
+        self._zero = self.started_at - time.monotonic()
         self.events: deque[dict[str, Any]] = deque(maxlen=RECENT)
         self.signals: dict[str, int] = dict.fromkeys(SIGNALS, 0)  # received so far
         self._patient: set[int] = set()  # askers that wait for the end of what they began
@@ -59,7 +61,10 @@ class Requests:
         if what == "ping":
             self._say(asker, {"ok": True, "phase": status.phase(core)})
         elif what == "status":
-            self._say(asker, {"ok": True, "status": self.status()})
+            found = self.status()
+            for pool in found["pools"].values():
+                pool["workers"] = [dict(zip(status.COLUMNS, row, strict=True)) for row in pool["workers"]]
+            self._say(asker, {"ok": True, "status": found})
         elif what in ("ready", "startup"):
             ok, reason = status.readiness(core) if what == "ready" else status.startup(core)
             self._say(asker, {"ok": ok, "reason": reason})
@@ -116,20 +121,16 @@ class Requests:
         self.events.append({"time": wall_clock(), "event": event, **fields})
 
     def snapshot(self) -> dict[str, Any]:
-        """The status, and what metrics are made of beside it."""
+        """The status, with its workers as rows, and what metrics are made of beside it."""
         loop = self.loop
         core, now = loop.core, time.monotonic()
         found = self.status()
-        wall = wall_clock() - now  # of the zero of the monotonic clock
         for name, shown in found["pools"].items():
-            pool = core.pools[name]
-            shown.update(status.counters(pool, now))
-            for worker in shown["workers"]:
-                age = worker["age_seconds"]
-                worker["started_at"] = None if age is None else round(wall + now - age, 3)
+            shown.update(status.counters(core.pools[name], now))
         reloader = loop.reloader
         return {
             **found,
+            "columns": status.COLUMNS,
             "ready": status.readiness(core),
             "startup": status.startup(core),
             "master": {
@@ -147,17 +148,15 @@ class Requests:
         }
 
     def status(self) -> dict[str, Any]:
-        """Everything that can be known about the master; see docs/CONTROL.md."""
+        """Everything that can be known about the master, see docs/CONTROL.md; workers are rows of status.COLUMNS."""
         from entrypoint import __version__
 
         loop = self.loop
         now = time.monotonic()
-        pools = status.pools(loop.core, now)
-        running = loop.children.by_serial
-        for pool in pools.values():
-            for worker in pool["workers"]:
-                process = running.get(worker.pop("serial"))
-                worker["pid"] = process.pid if process is not None and process.alive else None
+        zero = wall_clock() - now
+        if abs(zero - self._zero) > STEP:  # somebody has set the clock; else a start is always told as the same time
+            self._zero = zero
+        pids = {serial: process.pid for serial, process in loop.children.by_serial.items() if process.alive}
         reloader = loop.reloader
         return {
             "version": __version__,
@@ -170,7 +169,7 @@ class Requests:
                 "loaded_at": timestamp(reloader.loaded_at),
                 "error": reloader.error,
             },
-            "pools": pools,
+            "pools": status.pools(loop.core, now, self._zero, pids),
             "sockets": loop.sockets.describe() if loop.sockets is not None else {},
             "events": [{**event, "time": timestamp(event["time"])} for event in self.events],
         }

@@ -30,15 +30,20 @@ EFFORT = 1  # of 9: the figures repeat themselves so much that more is not worth
 class View:
     """A snapshot, what /proc adds to it, and the replies that were made of it."""
 
-    def __init__(self, snapshot: dict[str, Any], spent: dict[str, float]) -> None:
-        self.snapshot = snapshot
+    def __init__(self, told: dict[str, Any], spent: dict[str, float]) -> None:
+        """`told` is the master's; `spent` the CPU time of each pool in the view before, in seconds."""
+        self.told = told
+        self.snapshot = {key: value for key, value in told.items() if key != "columns"}
         self.usages: dict[int, Usage] = {}
         self.cpu: dict[str, float] = {}
         self.replies: dict[tuple[str, ...], bytes] = {}
-        self._see(snapshot["pid"])
-        for name, pool in snapshot["pools"].items():
+        self._see(told["pid"])
+        pools = self.snapshot["pools"] = {}
+        for name, pool in told["pools"].items():
+            workers = [dict(zip(told["columns"], row, strict=True)) for row in pool["workers"]]
+            pools[name] = {**pool, "workers": workers}
             cpu = pool["cpu_seconds"]
-            for worker in pool["workers"]:
+            for worker in workers:
                 usage = self._see(worker["pid"])
                 if usage is not None:
                     worker["resident_memory_bytes"] = usage.resident
@@ -61,6 +66,7 @@ class App:
         self._link = link
         self._page = page
         self._view: View | None = None
+        self._exposition = exposition.Exposition()
         self._routes: dict[str, Callable[[Request], Awaitable[Reply]]] = {
             "/": self._show,
             "/livez": self._live,
@@ -108,20 +114,19 @@ class App:
     async def _metrics(self, request: Request) -> Reply:
         view = await self._look()
         openmetrics = accept.takes_openmetrics(request.headers.get("accept", ""))
-        kind, encode = (
-            (exposition.OPENMETRICS, exposition.openmetrics) if openmetrics else (exposition.PLAIN, exposition.plain)
-        )
+        kind = exposition.OPENMETRICS if openmetrics else exposition.PLAIN
+        encode = self._exposition.openmetrics if openmetrics else self._exposition.plain
 
         def make() -> bytes:
-            return encode(Metrics(view.snapshot, view.usages, view.cpu))
+            return encode(Metrics(view.snapshot, view.usages, view.cpu).collect())
 
         return self._packed(request, ("metrics", kind), kind, make, view.replies, ("Vary", "Accept, Accept-Encoding"))
 
     async def _look(self) -> View:
         """A view of now, shared by all who asked before it came. Raises NoAnswer."""
-        snapshot = (await self._link.ask("snapshot"))["snapshot"]
-        if self._view is None or self._view.snapshot is not snapshot:
-            self._view = View(snapshot, self._view.cpu if self._view else {})
+        told = (await self._link.ask("snapshot"))["snapshot"]
+        if self._view is None or self._view.told is not told:
+            self._view = View(told, self._view.cpu if self._view else {})
         return self._view
 
     def _packed(

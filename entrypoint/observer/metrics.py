@@ -1,4 +1,4 @@
-"""The metrics: what the master told, as families of samples.
+"""The metrics: what the master told, as families of samples. An encoder makes text of them.
 
 Labels that count something are there from the first scrape on, at 0; what describes a worker is there while it lives.
 No label has a value that grows with restarts.
@@ -7,22 +7,16 @@ No label has a value that grows with restarts.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
-
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
-
-    from prometheus_client.metrics_core import Metric
 
     from entrypoint.observer.proc import Usage
 
     Snapshot = Mapping[str, Any]
-    Samples = Iterable[
-        tuple[tuple[str, ...], float | None]
-    ]  # values of the labels, and of the sample: None is left out
+    Samples = Sequence[tuple[tuple[str, ...], Any]]
 
 STATES = ("backoff", "starting", "ready", "draining", "killing")
 UNASKED = ("completed", "error", "signal", "oom", "boot_timeout", "heartbeat_timeout", "liveness")
@@ -33,8 +27,23 @@ DIRECTIONS = ("up", "down")
 SIGNALS = ("TERM", "INT", "QUIT", "HUP", "TTIN", "TTOU", "USR1", "USR2")
 
 
+class Family(NamedTuple):
+    """The samples of one name. Equal families have equal texts."""
+
+    type: str  # gauge, counter, histogram
+    name: str  # without _total
+    text: str
+    labels: tuple[str, ...]
+    samples: Samples  # values of the labels, and of the sample: None is left out
+
+    @property
+    def unit(self) -> str:
+        """The end of the name, if that is one."""
+        return next((unit for unit in ("seconds", "bytes") if self.name.endswith(f"_{unit}")), "")
+
+
 class Metrics:
-    """The families of one snapshot, for an encoder."""
+    """The families of one snapshot."""
 
     def __init__(self, snapshot: Snapshot, usages: Mapping[int, Usage], cpu: Mapping[str, float]) -> None:
         """`usages` by pid, for as many as could be seen; `cpu` in seconds of all lives, by pool."""
@@ -43,7 +52,7 @@ class Metrics:
         self._usages = usages
         self._cpu = cpu
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """All of them."""
         yield from self._master()
         yield from self._pool_gauges()
@@ -52,7 +61,7 @@ class Metrics:
         yield from self._histograms()
         yield from self._sockets()
 
-    def _master(self) -> Iterator[Metric]:
+    def _master(self) -> Iterator[Family]:
         master, config = self._snapshot["master"], self._snapshot["config"]
         usage = self._usages.get(self._snapshot["pid"])
         version = self._snapshot["version"], platform.python_version()
@@ -83,7 +92,7 @@ class Metrics:
         samples = [((name,), count) for name, count in signals.items()]
         yield _counter("signals_received", "Signals to the master; equal ones merge.", ("signal",), samples)
 
-    def _pool_gauges(self) -> Iterator[Metric]:
+    def _pool_gauges(self) -> Iterator[Family]:
         samples = [
             ((name, state), count)
             for name, pool in self._pools.items()
@@ -99,7 +108,7 @@ class Metrics:
         ):
             yield _gauge(name, text, ("pool",), [((key,), value(pool)) for key, pool in self._pools.items()])
 
-    def _worker_gauges(self) -> Iterator[Metric]:
+    def _worker_gauges(self) -> Iterator[Family]:
         alive = [
             ((name, str(worker["slot"])), worker)
             for name, pool in self._pools.items()
@@ -112,7 +121,7 @@ class Metrics:
             return usage.resident if usage else None
 
         for name, text, value in (
-            ("worker_start_time_seconds", "Unix time when it started.", lambda w: w["started_at"]),
+            ("worker_start_time_seconds", "Unix time when it started.", lambda w: w["start_time_seconds"]),
             ("worker_age_seconds", "Since it started.", lambda w: w["age_seconds"]),
             ("worker_heartbeat_age_seconds", "Since its last heartbeat.", lambda w: w["heartbeat_age_seconds"]),
             ("worker_resident_memory_bytes", "Memory of its main process.", resident),
@@ -120,7 +129,7 @@ class Metrics:
         ):
             yield _gauge(name, text, ("pool", "slot"), [(labels, value(worker)) for labels, worker in alive])
 
-    def _counters(self) -> Iterator[Metric]:
+    def _counters(self) -> Iterator[Family]:
         cpu: Samples = [((name,), seconds) for name, seconds in self._cpu.items()]
         yield _counter("worker_cpu_seconds", "CPU time of all workers that ever lived.", ("pool",), cpu)
         spawns = [((name,), pool["spawns"]) for name, pool in self._pools.items()]
@@ -139,20 +148,16 @@ class Metrics:
             ]
             yield _counter(name, text, ("pool", label), samples)
 
-    def _histograms(self) -> Iterator[Metric]:
+    def _histograms(self) -> Iterator[Family]:
         for name, text, key in (
             ("worker_boot_duration_seconds", "From start to ready.", "boot"),
             ("worker_lifetime_seconds", "From start to end.", "lifetime"),
             ("worker_stop_duration_seconds", "From the order to stop to the end.", "stop"),
         ):
-            family = HistogramMetricFamily(f"entrypoint_{name}", text, labels=("pool",), unit="seconds")
-            for pool_name, pool in self._pools.items():
-                told = pool[key]
-                buckets = [(str(float(bound)), count) for bound, count in told["buckets"]]
-                family.add_metric((pool_name,), [*buckets, ("+Inf", told["count"])], told["sum"])
-            yield family
+            samples = [((pool_name,), _histogram(pool[key])) for pool_name, pool in self._pools.items()]
+            yield Family("histogram", f"entrypoint_{name}", text, ("pool",), samples)
 
-    def _sockets(self) -> Iterator[Metric]:
+    def _sockets(self) -> Iterator[Family]:
         for name, text, key in (
             ("socket_backlog_connections", "Connections that wait to be accepted.", "queued"),
             ("socket_backlog_limit_connections", "Connections that may wait to be accepted.", "backlog"),
@@ -168,20 +173,15 @@ def _tally(states: Iterable[str]) -> dict[str, int]:
     return tally
 
 
-def _unit(name: str) -> str:
-    return next((unit for unit in ("seconds", "bytes") if name.endswith(f"_{unit}")), "")
+def _histogram(told: Snapshot) -> tuple[list[tuple[str, int]], float]:
+    """Cumulative buckets by their upper bounds, and the sum."""
+    buckets = [(str(float(bound)), count) for bound, count in told["buckets"]]
+    return [*buckets, ("+Inf", told["count"])], told["sum"]
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Metric:
-    return _filled(GaugeMetricFamily(f"entrypoint_{name}", text, labels=labels, unit=_unit(name)), samples)
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Family:
+    return Family("gauge", f"entrypoint_{name}", text, labels, samples)
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Metric:
-    return _filled(CounterMetricFamily(f"entrypoint_{name}", text, labels=labels, unit=_unit(name)), samples)
-
-
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, samples: Samples) -> Metric:
-    for labels, value in samples:
-        if value is not None:
-            family.add_metric(labels, value)
-    return family
+def _counter(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Family:
+    return Family("counter", f"entrypoint_{name}", text, labels, samples)

@@ -25,7 +25,7 @@ def usage(pid: int | None) -> Usage | None:
     except OSError:
         return None
     try:
-        fields = os.read(descriptor, 4096).rpartition(b")")[2].split()  # the name before it may hold anything
+        fields = os.read(descriptor, 4096).rpartition(b")")[2].split(None, 22)  # the name before it may hold anything
     except OSError:
         return None
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import marshal
 import os
 import select
 import socket
@@ -43,8 +44,8 @@ def worker(pool: str, slot: int, pid: int | None, **fields: Any) -> dict[str, An
         "pid": pid,
         "state": "ready" if pid else "backoff",
         "generation": 1,
+        "start_time_seconds": 1764057600.5 if pid else None,
         "age_seconds": 12.5 if pid else None,
-        "started_at": 1764057600.5 if pid else None,
         "restarts": 0,
         "heartbeat_age_seconds": None,
         "resident_memory_bytes": None,
@@ -82,6 +83,11 @@ def pool(*workers: dict[str, Any], **fields: Any) -> dict[str, Any]:
     }
 
 
+def rows(pool: dict[str, Any]) -> dict[str, Any]:
+    """A pool as it is sent."""
+    return {**pool, "workers": [list(worker.values()) for worker in pool["workers"]]}
+
+
 def snapshot(**pools: dict[str, Any]) -> Snapshot:
     return {
         "version": "1.2.3",
@@ -94,6 +100,7 @@ def snapshot(**pools: dict[str, Any]) -> Snapshot:
         "events": [{"time": "2026-11-25T08:00:01.000Z", "event": "worker_ready", "pool": "web", "slot": 0, "pid": 7}],
         "ready": [True, ""],
         "startup": [True, ""],
+        "columns": list(worker("", 0, None)),
         "master": {
             "start_time_seconds": 1764057600.25,
             "draining": False,
@@ -131,7 +138,7 @@ class Master:
         if ask["ask"] == "ping":
             told = {key: self.snapshot[key] for key in ("phase", "ready", "startup")}
         else:
-            told = {"snapshot": self.snapshot}
+            told = {"snapshot": {**self.snapshot, "pools": {k: rows(p) for k, p in self.snapshot["pools"].items()}}}
         return {"id": ask["id"], "ok": True, **told}
 
     def _serve(self) -> None:
@@ -144,7 +151,8 @@ class Master:
 
     def send(self, answer: dict[str, Any]) -> None:
         try:
-            self.channel.sendall(json.dumps(answer).encode() + b"\n")
+            data = marshal.dumps(answer)
+            self.channel.sendall(len(data).to_bytes(4, "big") + data)
         except OSError:  # the observer was killed
             pass
 

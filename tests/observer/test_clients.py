@@ -200,10 +200,10 @@ def test_a_thousand_short_connections(observer: Observer) -> None:
 
 def test_a_bug_in_one_answer_is_said_and_leaves_the_others(observer: Observer) -> None:
     whole = observer.master.snapshot
-    observer.master.snapshot = {**whole, "pools": None}
+    observer.master.snapshot = {**whole, "config": None}
     reply = observer.get("/metrics")
     assert (reply.status, reply.text) == (500, "internal error\n")
-    assert "entrypoint observer: cannot answer '/metrics': AttributeError" in observer.story()
+    assert "entrypoint observer: cannot answer '/metrics': TypeError" in observer.story()
     observer.errors.truncate(0)
     observer.master.snapshot = whole
     assert observer.get("/metrics").status == 200

@@ -11,6 +11,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from entrypoint.observer.exposition import Exposition
+from entrypoint.observer.metrics import Metrics
+from entrypoint.observer.proc import Usage
 from tests.observer.harness import Observer, histogram, pool, snapshot, worker
 
 if TYPE_CHECKING:
@@ -287,3 +290,18 @@ def test_a_thousand_workers_are_all_there(observer: Observer) -> None:
     found = samples(observer)
     assert sum(name == "entrypoint_worker_resident_memory_bytes" for name, _ in found) == 1000
     assert len(observer.get("/status").json["pools"]["web"]["workers"]) == 1000
+
+
+def test_what_the_encoder_remembers_is_what_it_would_write_anew() -> None:
+    one = snapshot(web=pool(worker("web", 0, 7), worker("web", 1, 8)), jobs=pool(worker("jobs", 0, 9)))
+    older = {
+        **one,
+        "pools": {**one["pools"], "web": pool(worker("web", 0, 7, age_seconds=13.5), worker("web", 1, None))},
+    }
+    fewer = {**one, "pools": {"web": one["pools"]["web"]}}
+    stories = [Metrics(told, {7: Usage(size, 1.0)}, {"web": 2.0}) for told in (one, older, fewer) for size in (1, 2)]
+    encoder = Exposition()
+    for metrics in [*stories, *stories[::-1]]:
+        assert encoder.openmetrics(metrics.collect()) == Exposition().openmetrics(metrics.collect())
+        assert encoder.plain(metrics.collect()) == Exposition().plain(metrics.collect())
+    assert len({encoder.openmetrics(metrics.collect()) for metrics in stories}) == len(stories)

@@ -241,6 +241,8 @@ def test_ages_and_start_times_are_those_of_the_process_table(start: Start) -> No
     assert samples["master_start_time_seconds", frozenset()] == pytest.approx(now - process_age(master.pid), abs=1)
     for name in ("master_resident_memory_bytes", "worker_resident_memory_bytes"):
         assert all(1 << 16 < value < 1 << 26 for value in series(samples, name).values())
+    for _ in range(5):  # to the digit: that it changes is how a restart is known
+        assert series(seen.scrape(), "worker_start_time_seconds", "pool", "slot") == starts
     assert master.stop()[0] == 0
 
 
