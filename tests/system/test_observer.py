@@ -264,6 +264,22 @@ def test_a_thousand_clients_who_say_nothing_delay_no_stop_and_no_probe(start: St
     assert seconds < 2
 
 
+@pytest.mark.parametrize("pid1", [True, False])
+def test_a_storm_of_orphans_keeps_nobody_waiting(start: Start, *, pid1: bool) -> None:
+    storm = "{command: [sh, -c, 'while :; do (true &); done'], workers: 2, ready: {after: 0s}}"
+    master = start(OBSERVER + f"pools: {{storm: {storm}}}\n", pid1=pid1)
+    seen = Observed(master)
+    seen.until("/readyz", 200)
+    before = seen.scrape()["orphans_reaped_total", frozenset()]
+    for _ in range(10):
+        for path in ROUTES:
+            began = time.monotonic()
+            assert seen.get(path).status == 200
+            assert time.monotonic() - began < 5
+    assert seen.scrape()["orphans_reaped_total", frozenset()] > before + 100
+    assert master.stop()[0] == 0
+
+
 def test_without_an_observer_nothing_listens(start: Start) -> None:
     master = start(WEB)
     Observed(master)
