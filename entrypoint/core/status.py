@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
     from entrypoint.core.model import Master, Pool, Rollout
 
-# What is shown of a worker. Rows have these columns: there may be a thousand, and names would be most of them.
-COLUMNS = (
-    "id", "slot", "pid", "state", "generation", "start_time_seconds", "age_seconds", "restarts",
-    "heartbeat_age_seconds", "resident_memory_bytes", "status",
-)  # fmt: skip
-
 
 def phase(m: Master) -> str:
     """Where the master is in its life, in four words."""
@@ -65,7 +59,7 @@ def startup(m: Master) -> tuple[bool, str]:
 
 
 def pools(m: Master, now: float, zero: float, pids: Mapping[int, int]) -> dict[str, Any]:
-    """Every pool, with its workers as rows, by name.
+    """Every pool, with its workers as rows in no order, by name; entrypoint.observer.messages makes more of a row.
 
     `zero` is the Unix time when `now` was 0; `pids` those of the workers that live, by serial.
     """
@@ -91,22 +85,19 @@ def enough(pool: Pool) -> int:
 
 
 def _pool(pool: Pool, now: float, zero: float, pids: Mapping[int, int]) -> dict[str, Any]:
-    # No call for each of a thousand workers: the master has better things to do.
+    # As little as can be for each of a thousand workers: the master has better things to do.
     rows = [
         (
-            f"{pool.name}/{w.slot}",
             w.slot,
             pids.get(w.serial),
             w.state,
             w.generation,
-            round(zero + w.born, 3) if w.born != NEVER else None,
-            round(now - w.born, 3) if w.born != NEVER else None,
+            zero + w.born if w.born != NEVER else None,
             w.restarts,
-            round(now - w.beat_at, 3) if w.beats else None,
-            None,  # read by whoever shows it, not by the master
+            zero + w.beat_at if w.beats else None,
             w.status,
         )
-        for w in sorted(pool.workers.values(), key=lambda w: w.slot)
+        for w in pool.workers.values()
     ]
     return {
         "desired": pool.size,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from entrypoint.core import events as ev
 from entrypoint.core import status
 from entrypoint.master.log import timestamp, wall_clock
+from entrypoint.observer.messages import workers
 
 if TYPE_CHECKING:
     from typing import Any
@@ -62,8 +63,9 @@ class Requests:
             self._say(asker, {"ok": True, "phase": status.phase(core)})
         elif what == "status":
             found = self.status()
-            for pool in found["pools"].values():
-                pool["workers"] = [dict(zip(status.COLUMNS, row, strict=True)) for row in pool["workers"]]
+            now = found.pop("time")
+            for name, pool in found["pools"].items():
+                pool["workers"] = workers(name, pool["workers"], now)
             self._say(asker, {"ok": True, "status": found})
         elif what in ("ready", "startup"):
             ok, reason = status.readiness(core) if what == "ready" else status.startup(core)
@@ -130,7 +132,6 @@ class Requests:
         reloader = loop.reloader
         return {
             **found,
-            "columns": status.COLUMNS,
             "ready": status.readiness(core),
             "startup": status.startup(core),
             "master": {
@@ -148,7 +149,7 @@ class Requests:
         }
 
     def status(self) -> dict[str, Any]:
-        """Everything that can be known about the master, see docs/CONTROL.md; workers are rows of status.COLUMNS."""
+        """Everything that can be known about the master, see docs/CONTROL.md; workers as rows, their time beside."""
         from entrypoint import __version__
 
         loop = self.loop
@@ -159,6 +160,7 @@ class Requests:
         pids = {serial: process.pid for serial, process in loop.children.by_serial.items() if process.alive}
         reloader = loop.reloader
         return {
+            "time": self._zero + now,
             "version": __version__,
             "pid": os.getpid(),
             "phase": status.phase(loop.core),

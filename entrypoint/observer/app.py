@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from entrypoint.observer import accept, exposition, proc
 from entrypoint.observer.link import NoAnswer
+from entrypoint.observer.messages import workers
 from entrypoint.observer.metrics import Metrics
 from entrypoint.observer.server import Reply, text
 
@@ -33,17 +34,17 @@ class View:
     def __init__(self, told: dict[str, Any], spent: dict[str, float]) -> None:
         """`told` is the master's; `spent` the CPU time of each pool in the view before, in seconds."""
         self.told = told
-        self.snapshot = {key: value for key, value in told.items() if key != "columns"}
+        self.snapshot = {key: value for key, value in told.items() if key != "time"}
         self.usages: dict[int, Usage] = {}
         self.cpu: dict[str, float] = {}
         self.replies: dict[tuple[str, ...], bytes] = {}
         self._see(told["pid"])
         pools = self.snapshot["pools"] = {}
         for name, pool in told["pools"].items():
-            workers = [dict(zip(told["columns"], row, strict=True)) for row in pool["workers"]]
-            pools[name] = {**pool, "workers": workers}
+            shown = workers(name, pool["workers"], told["time"])
+            pools[name] = {**pool, "workers": shown}
             cpu = pool["cpu_seconds"]
-            for worker in workers:
+            for worker in shown:
                 usage = self._see(worker["pid"])
                 if usage is not None:
                     worker["resident_memory_bytes"] = usage.resident

@@ -83,9 +83,16 @@ def pool(*workers: dict[str, Any], **fields: Any) -> dict[str, Any]:
     }
 
 
+NOW = 1764057613.0
+
+
 def rows(pool: dict[str, Any]) -> dict[str, Any]:
     """A pool as it is sent."""
-    return {**pool, "workers": [list(worker.values()) for worker in pool["workers"]]}
+    keys = ("slot", "pid", "state", "generation", "start_time_seconds", "restarts", "heartbeat_age_seconds", "status")
+    told = [[worker[key] for key in keys] for worker in pool["workers"]]
+    for row in told:
+        row[6] = None if row[6] is None else NOW - row[6]
+    return {**pool, "workers": told}
 
 
 def snapshot(**pools: dict[str, Any]) -> Snapshot:
@@ -100,7 +107,7 @@ def snapshot(**pools: dict[str, Any]) -> Snapshot:
         "events": [{"time": "2026-11-25T08:00:01.000Z", "event": "worker_ready", "pool": "web", "slot": 0, "pid": 7}],
         "ready": [True, ""],
         "startup": [True, ""],
-        "columns": list(worker("", 0, None)),
+        "time": NOW,
         "master": {
             "start_time_seconds": 1764057600.25,
             "draining": False,
