@@ -3,9 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 BASE_IMAGE ?= python:3.13-slim-bookworm
 IMAGE ?= entrypoint
+E2E_IMAGE ?= entrypoint-e2e:test
 SOURCES := pyproject.toml README.md scripts/entrypoint $(shell find entrypoint -type f -not -name '*.pyc')
 
-.PHONY: help run test unit lint bench image clean
+.PHONY: help run test unit lint bench image e2e clean
 
 help:
 	@echo 'make run     start the example of config.yaml (Ctrl-C stops it)'
@@ -14,6 +15,7 @@ help:
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   measure against other masters'
 	@echo 'make image   build the container image (BASE_IMAGE=$(BASE_IMAGE))'
+	@echo 'make e2e     the chart on a cluster: make e2e KUBECONFIG=FILE, after make image'
 
 run: $(VENV)/.wheel
 	exec $(BIN)/entrypoint run -c config.yaml
@@ -38,7 +40,14 @@ bench: $(VENV)/.wheel $(VENV)/.bench
 image:
 	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	    --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' entrypoint/__init__.py) \
-	    --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
+	    --build-arg REVISION=$$(git rev-parse HEAD) \
+	    --label org.opencontainers.image.created=$$(git log -1 --format=%cI) --tag $(IMAGE) .
+
+# On a cluster that a kubeconfig names. E2E_LOAD brings the image to its nodes: kind load docker-image {image}
+e2e: $(VENV)/.wheel $(VENV)/.test
+	@test -n "$(KUBECONFIG)" || { echo "e2e: cannot find a cluster: make e2e KUBECONFIG=FILE [E2E_LOAD='kind load docker-image {image}']" >&2; exit 2; }
+	docker build --build-arg IMAGE=$(IMAGE) --tag $(E2E_IMAGE) tests/e2e
+	E2E_KUBECONFIG="$(KUBECONFIG)" E2E_IMAGE="$(E2E_IMAGE)" E2E_LOAD="$(E2E_LOAD)" $(BIN)/pytest tests/e2e
 
 clean:
 	rm -rf $(VENV) dist

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import beats, namespace, output, report, report_observer, report_rollouts, rollouts, scrapes
+from . import beats, image, namespace, output, report, report_observer, report_rollouts, rollouts, scrapes
 from .measure import Session, Storm, measure, storm
 from .namespace import BenchError
 from .servers import (
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 _DOCS = HERE.parent / "docs"
 _SLOW_RESPAWN_MS = 500.0
 _PARTS = ("masters", "rollouts", "observer")
+_MORE = ("image",)  # needs a Docker engine and the image, so only when it is asked for
 _QUICK_TIMES, _QUICK_WORKERS, _QUICK_SCRAPES = 2, 100, 20
 _SCRAPED = (100, 1000)  # workers
 _WATCH = 10.0  # seconds that the CPU of beats is measured
@@ -78,6 +79,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--reloads", type=int, default=5, metavar="N", help="of each server (default: 5)")
     parser.add_argument("--beating", type=int, default=1000, metavar="N", help="workers that beat (default: 1000)")
     parser.add_argument("--scrapes", type=int, default=100, metavar="N", help="of each size (default: 100)")
+    parser.add_argument("--image", default="entrypoint", metavar="NAME", help="of the part image (default: entrypoint)")
+    parser.add_argument("--starts", type=int, default=15, metavar="N", help="of each container (default: %(default)s)")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -98,14 +101,14 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     except ValueError:
         parser.error(f"--workers: not a list of counts: {options.workers}")
     options.parts = options.parts.split(",")
-    if unknown := set(options.parts) - set(_PARTS):
+    if unknown := set(options.parts) - {*_PARTS, *_MORE}:
         parser.error(f"--parts: no such part: {', '.join(sorted(unknown))}")
     if options.quick:
         options.counts, options.repeat, options.orphans = [10, 100], 1, 2_000
         options.idle = min(options.idle, 2.0)
         options.rollouts = options.reloads = _QUICK_TIMES
         options.beating = _QUICK_WORKERS
-        options.scrapes = _QUICK_SCRAPES
+        options.scrapes, options.starts = _QUICK_SCRAPES, _QUICK_TIMES
     return options
 
 
@@ -336,6 +339,18 @@ def _observer(options: argparse.Namespace, selection: Selection, place: Path) ->
     return not results.failures and _reached(report_observer.targets(results))
 
 
+def _image(options: argparse.Namespace, _selection: Selection, place: Path) -> bool:
+    """Measure, print and keep the part about the image; whether all is well."""
+    results = image.measure(options.image, place, options.starts, _say)
+    text = _headed(image.markdown(results))
+    print(f"\n{text}\n")
+    if options.out or options.whole:
+        _keep((options.out or _DOCS) / "image.json", results._asdict())
+        if not options.out:
+            _refresh("image", text)
+    return not results.failures and _reached(image.targets(results))
+
+
 def _reached(targets: Sequence[report.Target]) -> bool:
     return not any(target.verdict == "MISS" for target in targets)
 
@@ -347,7 +362,7 @@ def _run(options: argparse.Namespace) -> int:
     place = Path(namespace.scratch())
     server = _compile("server.c", place) if "rollouts" in options.parts else Path()
     selection = _selected(options, server)
-    parts = {"masters": _masters, "rollouts": _rollouts, "observer": _observer}
+    parts = {"masters": _masters, "rollouts": _rollouts, "observer": _observer, "image": _image}
     well = [parts[part](options, selection, place) for part in options.parts]
     _say(f"took {time.monotonic() - started:.0f} s")
     return int(not all(well))
