@@ -125,9 +125,11 @@ class Log:
             self.dropped += len(self._queue)
             self._queue.clear()
             return
-        while most and (self._rest or self._queue or self.dropped > self._told):
+        told, tell = self._told, True
+        while most and (self._rest or self._queue or (tell and self.dropped > self._told)):
             if not self._rest:
-                self._rest = self._next_line()
+                told = self._told
+                self._rest = self._next_line(tell=tell)
                 most -= 1
             try:
                 self._rest = self._rest[self.output.write(self._rest) :]
@@ -136,9 +138,10 @@ class Log:
                 return
             except OSError:  # closed (EPIPE), or a full disk: this line is lost, the next may not be
                 self._rest = b""
-                self.dropped += 1
-                if not self._queue:
-                    return
+                if self._told == told:
+                    self.dropped += 1
+                self._told = told  # if it was this that was to be told
+                tell = False  # not again before there is something else to say, or it would never end
 
     def finish(self, patience: float) -> None:
         """Write what is left, waiting for the reader no longer than `patience` seconds."""
@@ -153,8 +156,8 @@ class Log:
                 return
             self.flush()
 
-    def _next_line(self) -> bytes:
-        if self.dropped > self._told and len(self._queue) < MAX_QUEUED // 2:
+    def _next_line(self, *, tell: bool) -> bytes:
+        if tell and self.dropped > self._told and len(self._queue) < MAX_QUEUED // 2:
             count, self._told = self.dropped - self._told, self.dropped
             fields: dict[str, Any] = {"count": count, "total": self.dropped}
             item = (time.time(), "warning", "log_lines_dropped", fields)

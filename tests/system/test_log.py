@@ -11,13 +11,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from entrypoint.master.log import Log
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.system.conftest import Master, Start
 
@@ -101,6 +104,10 @@ def full_pipe() -> tuple[int, int]:
     return reader, writer
 
 
+def cpu_seconds(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
 def read_all(reader: int) -> str:
     data = b""
     while piece := os.read(reader, 1 << 16):
@@ -128,6 +135,49 @@ def test_a_pipe_that_nobody_reads_stops_nothing(start: Start, *, pid1: bool) -> 
     os.close(writer)
     assert set(read_all(reader)) == {"#"}
     os.close(reader)
+
+
+@pytest.mark.parametrize("pid1", [False, True])
+def test_a_reader_that_has_gone_costs_nothing(start: Start, *, pid1: bool) -> None:
+    reader, writer = os.pipe()
+    master = start(SLEEPER, stdout=writer, pid1=pid1)
+    os.close(writer)
+    worker = master.worker("sleep")
+    os.close(reader)
+    for _ in range(5):  # each with lines that nobody takes
+        os.kill(worker, signal.SIGKILL)
+        worker = master.worker("sleep", other_than=worker)
+    used = cpu_seconds(master.pid)
+    time.sleep(1)
+    assert cpu_seconds(master.pid) - used < 0.2
+    assert master.stop()[0] == 0
+
+
+def test_what_could_not_be_written_is_told_to_the_next_reader(tmp_path: Path) -> None:
+    log = Log(os.open(tmp_path / "log", os.O_CREAT | os.O_RDWR))
+    assert log.output
+    write, broken = log.output.write, True
+
+    def sometimes(data: bytes) -> int:
+        if broken:
+            raise BrokenPipeError
+        return write(data)
+
+    log.output.write = sometimes  # type: ignore[method-assign] # a disk that is full for a time
+    for number in range(200):
+        log.emit("info", "lost", number=number)
+        if number % 3 == 0:
+            log.flush(64)
+    for _ in range(10):
+        log.flush(64)
+    assert not log.pending
+    assert log.dropped == 200
+    broken = False
+    log.emit("info", "back")
+    log.flush(64)
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["log_lines_dropped", "back"]
+    assert lines[0]["count"] == 200
 
 
 def test_what_was_dropped_is_counted_and_told(start: Start) -> None:
