@@ -23,6 +23,7 @@ run: $(VENV)/.wheel
 test:
 	scripts/setup-test-machine
 	$(MAKE) --no-print-directory lint
+	scripts/install-helm $(BIN)
 	$(BIN)/pytest -n 4 --dist loadgroup
 
 unit: $(VENV)/.wheel $(VENV)/.test

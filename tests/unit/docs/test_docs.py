@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -9,6 +10,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -141,15 +143,23 @@ def test_every_command_is_in_the_readme() -> None:
     assert in_usage == COMMANDS
 
 
-def yaml_blocks() -> list[Any]:
+def yaml_blocks(*, values: bool) -> list[Any]:
+    """Those with values of the chart, or all others."""
     return [
         pytest.param(block, id=f"{path.relative_to(ROOT)}-{number}")
         for path in DOCUMENTS
         for number, block in enumerate(blocks(path.read_text(), "yaml"), 1)
+        if values == (path.name == "KUBERNETES.md" and "apiVersion:" not in block)
     ]
 
 
-@pytest.mark.parametrize("block", yaml_blocks())
+@pytest.mark.parametrize("block", yaml_blocks(values=True))
+def test_all_values_in_the_documents_are_the_charts(block: str) -> None:
+    schema = json.loads((ROOT / "helm/entrypoint/values.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(block), schema)
+
+
+@pytest.mark.parametrize("block", yaml_blocks(values=False))
 def test_every_configuration_in_the_documents_can_be_loaded(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
