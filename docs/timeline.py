@@ -100,7 +100,11 @@ def bands(seen: list[tuple[float, int]]) -> list[Band]:
 def measure() -> list[Lane]:
     """One shutdown. Raises RuntimeError when it does not end with 0."""
     port, observer = free_port(), free_port()
-    watched = {"/": (port, []), "/readyz": (observer, []), "/livez": (observer, [])}
+    watched: dict[str, tuple[int, list[tuple[float, int]]]] = {
+        "/": (port, []),
+        "/readyz": (observer, []),
+        "/livez": (observer, []),
+    }
     over = threading.Event()
 
     def watch(path: str, port: int, seen: list[tuple[float, int]]) -> None:
