@@ -4,8 +4,9 @@
 
 const EVERY = 2000; // ms between two looks
 const PATIENCE = 5000; // ms for an answer
-const LONGEST = 15000; // ms between two attempts while nobody answers
+const LONGEST = 5000; // ms between two attempts while nobody answers
 const SYMBOLS = { backoff: "\u21bb", starting: "\u25d4", ready: "\u25cf", draining: "\u25d1", killing: "\u2715" };
+const TROUBLE = /failed|hung|not_|kill|refused|giving_up|backoff|timeout|stalled|rolled_back|incomplete/;
 
 const at = (id) => document.getElementById(id);
 
@@ -23,7 +24,7 @@ function duration(seconds) {
 }
 
 /** Bytes, in three digits or so: 38.2 MiB. */
-function memory(bytes) {
+function size(bytes) {
   if (bytes === null || bytes === undefined) return "";
   let value = bytes / 1024;
   let unit = "KiB";
@@ -37,7 +38,7 @@ function memory(bytes) {
 
 function clock(time) {
   const date = new Date(time);
-  return Number.isNaN(date.getTime()) ? String(time) : date.toLocaleTimeString();
+  return Number.isNaN(date.getTime()) ? String(time) : date.toLocaleTimeString([], { hourCycle: "h23" });
 }
 
 function element(name, className = "", text = "") {
@@ -78,32 +79,45 @@ function keep(parent, items, make, update) {
   for (const child of old.values()) child.remove();
 }
 
-function row(cells) {
+/** A row with a cell of each class; a label is for screens that are too narrow for a head. */
+function row(...cells) {
   return () => {
     const made = element("tr");
     const head = element("th");
     head.scope = "row";
     made.append(head);
-    for (let n = 1; n < cells; n++) made.append(element("td"));
+    for (const [name, label] of cells) {
+      const cell = element("td", name);
+      if (label) cell.dataset.label = label;
+      made.append(cell);
+    }
     return made;
   };
 }
 
-function bar(cell, kind, value, max, label) {
+/** A bar and what it means; a meter is good at one end. */
+function bar(cell, kind, value, max, label, best = 0) {
   if (!cell.firstElementChild) cell.append(element(kind), element("span"));
   const [shown, text] = cell.children;
   shown.max = Math.max(max, 1);
+  if (kind === "meter") {
+    shown.low = best ? 0.5 : shown.max / 4;
+    shown.high = best ? shown.max - 0.5 : shown.max / 2;
+    shown.optimum = best ? shown.max : 0;
+  }
   shown.value = value;
   shown.setAttribute("aria-label", label);
-  write(text, ` ${label}`);
+  write(text, label);
 }
+
+const POOL = [["state"], ["bar"], ["number", "generation"], ["number", "restarts"], ["bar"], ["error", "last error"]];
 
 function showPool(line, pool, name) {
   const [head, state, ready, generation, restarts, rollout, error] = line.children;
   write(head, name);
   write(state, pool.state);
-  classify(state, pool.state);
-  write(ready, `${pool.ready} of ${pool.desired}${pool.pinned ? ", pinned" : ""}`);
+  classify(state, `state ${pool.state}`);
+  bar(ready, "meter", pool.ready, pool.desired, `${pool.ready} of ${pool.desired}${pool.pinned ? ", pinned" : ""}`, 1);
   write(generation, String(pool.generation));
   write(restarts, String(pool.restarts));
   if (pool.rollout) {
@@ -114,26 +128,30 @@ function showPool(line, pool, name) {
     rollout.replaceChildren();
     hint(rollout, "");
   }
-  classify(error, "error");
   write(error, pool.last_error || "");
 }
 
+const PARTS = ["name", "is", "age", "memory", "which", "pid", "more", "says"];
+
 function makeCell() {
   const made = element("li");
-  made.append(element("span", "name"), element("span", "figures"), element("span", "says"));
+  made.append(...PARTS.map((name) => element("span", name)));
   return made;
 }
 
 function showWorker(cell, worker) {
-  const [name, figures, says] = cell.children;
-  const beat = duration(worker.heartbeat_age_seconds);
+  const [name, is, age, memory, which, pid, more, says] = cell.children;
   classify(cell, worker.state);
-  write(name, `${SYMBOLS[worker.state] || "?"} ${worker.slot} ${worker.state}`);
-  const some = [duration(worker.age_seconds), memory(worker.resident_memory_bytes), beat && `beat ${beat} ago`];
-  write(figures, some.filter(Boolean).join(" \u00b7 "));
-  write(says, worker.status || "");
-  const all = [worker.id, worker.pid && `pid ${worker.pid}`, `generation ${worker.generation}`, `restarts ${worker.restarts}`];
-  hint(cell, [...all.filter(Boolean), worker.status].filter(Boolean).join("\n"));
+  write(name, `${SYMBOLS[worker.state] || "?"} ${worker.slot}`);
+  write(is, worker.state);
+  write(age, worker.age_seconds === null ? "no process" : `up ${duration(worker.age_seconds)}`);
+  write(memory, size(worker.resident_memory_bytes));
+  write(which, `gen ${worker.generation}`);
+  write(pid, worker.pid ? `pid ${worker.pid}` : "");
+  const beat = worker.heartbeat_age_seconds === null ? "" : `beat ${duration(worker.heartbeat_age_seconds)} ago`;
+  const restarts = worker.restarts ? `${worker.restarts} restart${worker.restarts > 1 ? "s" : ""}` : "";
+  write(more, [beat, restarts].filter(Boolean).join(", "));
+  write(says, worker.status);
 }
 
 function makeGroup() {
@@ -158,36 +176,48 @@ function showSocket(line, socket, name) {
 
 function makeEvent() {
   const made = element("li");
-  made.append(element("time"), element("b"), element("span"));
+  made.append(element("time"), element("b"), element("span", "whose"), element("span", "more"));
   return made;
 }
 
 function showEvent(line, entry) {
-  const [time, what, more] = line.children;
-  const { time: when, event, pool, slot, ...rest } = entry;
+  const [time, what, whose, more] = line.children;
+  const { time: when, event, pool, slot, reason, error, ...rest } = entry;
   time.dateTime = when;
+  hint(time, when);
   write(time, clock(when));
   write(what, event);
-  const whose = pool === undefined ? "" : pool + (slot === undefined || slot === null ? "" : `/${slot}`);
-  const fields = Object.entries(rest).filter(([, value]) => value !== null && value !== "");
-  const told = fields.map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
-  write(more, [whose, ...told].filter(Boolean).join(", "));
+  classify(what, error || TROUBLE.test(event) ? "trouble" : "");
+  write(whose, pool === undefined ? "" : pool + (slot === undefined || slot === null ? "" : `/${slot}`));
+  const fields = Object.entries({ reason, error, ...rest }).filter(([, value]) => ![null, undefined, ""].includes(value));
+  write(more, fields.map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", "));
 }
 
-/** Show a status as /status tells it. */
-function show(status) {
+/** How many workers are in which state. */
+function showLegend(pools) {
+  const workers = pools.flatMap(([, pool]) => pool.workers);
+  for (const [n, [state, symbol]] of Object.entries(SYMBOLS).entries()) {
+    const count = workers.filter((worker) => worker.state === state).length;
+    write(at("legend").children[n], `${symbol} ${state} ${count}`);
+    classify(at("legend").children[n], count ? state : "none");
+  }
+}
+
+/** Show a status as /status tells it. `now`: the observer's clock, in ms; ours may be wrong. */
+function show(status, now) {
   const pools = Object.entries(status.pools);
   write(at("phase"), status.phase);
   classify(at("phase"), `tag ${status.phase}`);
-  const up = duration((Date.now() - new Date(status.started_at).getTime()) / 1000);
+  const up = duration(Math.max(0, now - Date.parse(status.started_at)) / 1000);
   write(at("about"), `version ${status.version}, pid ${status.pid}, up ${up}, ${status.config.path || "no file"}`);
   const error = status.config.error ? `The last reload was rejected:\n${status.config.error}` : "";
   write(at("problem"), error);
   at("problem").hidden = !error;
-  keep(at("pools"), pools, row(7), showPool);
+  keep(at("pools"), pools, row(...POOL), showPool);
+  showLegend(pools);
   keep(at("workers"), pools, makeGroup, showGroup);
   at("sockets-section").hidden = !Object.keys(status.sockets).length;
-  keep(at("sockets"), Object.entries(status.sockets), row(3), showSocket);
+  keep(at("sockets"), Object.entries(status.sockets), row(["address"], ["bar"]), showSocket);
   const seen = new Map();
   const events = status.events.map((entry) => {
     const text = JSON.stringify(entry);
@@ -195,6 +225,9 @@ function show(status) {
     return [`${text} ${seen.get(text)}`, entry];
   });
   keep(at("events"), events.reverse(), makeEvent, showEvent);
+  const kept = pools.map(([, pool]) => pool).filter((pool) => !["completed", "stopped"].includes(pool.state));
+  const sum = (key) => kept.reduce((total, pool) => total + pool[key], 0);
+  document.title = `${sum("ready")}/${sum("desired")} ready - entrypoint`;
 }
 
 let last = null; // when the figures that are shown came
@@ -203,22 +236,31 @@ let timer = 0;
 
 function mark(trouble) {
   document.body.classList.toggle("stale", Boolean(trouble));
-  const since = last ? `stale since ${last.toLocaleTimeString()}` : "nothing yet";
-  write(at("freshness"), trouble ? `reconnecting, ${since}: ${trouble}` : "live, every 2 s");
+  if (!trouble) return write(at("freshness"), `live, every ${EVERY / 1000} s`);
+  document.title = "not live - entrypoint";
+  const since = last ? `These figures are of ${clock(last)}` : "There are no figures yet";
+  return write(at("freshness"), `Not live: ${trouble}. ${since}; trying again.`);
+}
+
+/** Ask once, and show the answer. Throws an error that says why there is none. */
+async function refresh() {
+  const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) }).catch((error) => {
+    throw new Error(error.name === "TimeoutError" ? "no answer" : "connection lost");
+  });
+  if (!answer.ok) throw new Error((await answer.text()).trim().slice(0, 200) || `HTTP ${answer.status}`);
+  show(await answer.json(), Date.parse(answer.headers.get("date")) || Date.now());
+  last = new Date();
 }
 
 async function look() {
   clearTimeout(timer);
   try {
-    const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-    if (!answer.ok) throw new Error((await answer.text()).trim().slice(0, 200) || `HTTP ${answer.status}`);
-    show(await answer.json());
-    last = new Date();
+    await refresh();
     failures = 0;
     mark("");
   } catch (error) {
     failures += 1;
-    mark(error.name === "TimeoutError" ? "no answer" : error.message);
+    mark(error.message);
   }
   clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(look, Math.min(EVERY * 1.5 ** Math.max(failures - 1, 0), LONGEST));
