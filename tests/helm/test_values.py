@@ -286,14 +286,16 @@ def test_a_job_ends_and_says_how() -> None:
     assert container(objects)["livenessProbe"]["httpGet"]["path"] == "/livez"
 
 
-def test_another_configuration_is_another_job() -> None:
-    job: Object = {"kind": "Job", "config": {"pools": {"web": {"restart": {"policy": "never"}}}}}
-    same = workload(manifests({**job, "commonAnnotations": {"a": "b"}}))["metadata"]["name"]
-    assert workload(manifests(job))["metadata"]["name"] == same
-    assert workload(manifests({**job, "args": ["other"]}))["metadata"]["name"] != same
-    for reload in ("hot", "rollout"):
-        other: Object = {"kind": "Job", "config": {"pools": {"web": {"restart": {"policy": "never"}, "workers": 2}}}}
-        assert workload(manifests({**other, "reload": reload}))["metadata"]["name"] != same
+@pytest.mark.parametrize("reload", ["hot", "rollout"])
+def test_another_configuration_is_another_job(reload: str) -> None:
+    def name(workers: int = 1, **more: Any) -> str:
+        config = {"pools": {"web": {"restart": {"policy": "never"}, "workers": workers}}}
+        objects = manifests({"kind": "Job", "reload": reload, "config": config, **more})
+        found: str = workload(objects)["metadata"]["name"]
+        return found
+
+    assert name() == name(commonAnnotations={"a": "b"})
+    assert len({name(), name(workers=2), name(args=["other"])}) == 3
 
 
 def test_names() -> None:
