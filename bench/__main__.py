@@ -280,22 +280,27 @@ def _refresh(part: str, text: str) -> None:
     page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
+def _publish(options: argparse.Namespace, part: str, tables: str, raw: dict[str, Sequence[Any]]) -> None:
+    """Print the tables of a part; keep what was measured, and refresh the page, where that was asked for."""
+    text = _headed(tables)
+    print(f"\n{text}\n")
+    if options.out or options.whole:
+        _keep((options.out or _DOCS) / f"{part}.json", raw)
+        if not options.out:
+            _refresh(part, text)
+
+
 def _masters(options: argparse.Namespace, selection: Selection, place: Path) -> bool:
     """Measure, print and keep the part about masters and inits; whether all is well."""
     worker, orphans = (_compile(source, place) for source in ("worker.c", "orphans.c"))
     sessions = _supervise(options, selection.systems, worker)
     storms = _reap(options, selection.inits, orphans)
     table, storm_table = report.summarise(sessions), report.summarise_storms(storms)
-    text = _headed(report.markdown(table, storm_table))
-    print(f"\n{text}\n")
+    _publish(options, "masters", report.markdown(table, storm_table), {"sessions": sessions, "storms": storms})
     if options.out or options.whole:
         from . import plot  # matplotlib takes a second to import, and nothing else needs it
 
-        directory = options.out or _DOCS
-        _keep(directory / "bench.json", {"sessions": sessions, "storms": storms})
-        plot.draw(table, storm_table, directory / "bench.png")
-        if not options.out:
-            _refresh("results", text)
+        plot.draw(table, storm_table, (options.out or _DOCS) / "bench.png")
     failed = any(session.failure for session in sessions) or any(result.failure for result in storms)
     return not failed and _reached(report.targets(table, storm_table))
 
@@ -303,12 +308,7 @@ def _masters(options: argparse.Namespace, selection: Selection, place: Path) -> 
 def _rollouts(options: argparse.Namespace, selection: Selection, place: Path) -> bool:
     """Measure, print and keep the part about rollouts and heartbeats; whether all is well."""
     results = _replace(options, selection, [_compile(source, place) for source in ("load.c", "beater.c")])
-    text = _headed(report_rollouts.markdown(results))
-    print(f"\n{text}\n")
-    if options.out or options.whole:
-        _keep((options.out or _DOCS) / "rollouts.json", results._asdict())
-        if not options.out:
-            _refresh("rollouts", text)
+    _publish(options, "rollouts", report_rollouts.markdown(results), results._asdict())
     return not results.failures and _reached(report_rollouts.targets(results))
 
 
@@ -330,24 +330,14 @@ def _observer(options: argparse.Namespace, selection: Selection, place: Path) ->
                 outcome = captured[-1].failure or "measured"
                 _say(f"{turn + 1}/{options.repeat} {captor.name}, lines of {kind}: {outcome}")
     results = report_observer.Results(scraped, captured)
-    text = _headed(report_observer.markdown(results))
-    print(f"\n{text}\n")
-    if options.out or options.whole:
-        _keep((options.out or _DOCS) / "observer.json", results._asdict())
-        if not options.out:
-            _refresh("observer", text)
+    _publish(options, "observer", report_observer.markdown(results), results._asdict())
     return not results.failures and _reached(report_observer.targets(results))
 
 
 def _image(options: argparse.Namespace, _selection: Selection, place: Path) -> bool:
     """Measure, print and keep the part about the image; whether all is well."""
     results = image.measure(options.image, place, options.starts, _say)
-    text = _headed(image.markdown(results))
-    print(f"\n{text}\n")
-    if options.out or options.whole:
-        _keep((options.out or _DOCS) / "image.json", results._asdict())
-        if not options.out:
-            _refresh("image", text)
+    _publish(options, "image", image.markdown(results), results._asdict())
     return not results.failures and _reached(image.targets(results))
 
 
