@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from entrypoint.config.cgroup import Limits, auto_workers
+from entrypoint.config.load import Request, load
+from entrypoint.config.spec import Auto
 from tests.helm.harness import Object, config, container, kinds, manifests, one, pod, workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BARE = ["ConfigMap", "Deployment", "Pod", "Service", "Service", "ServiceAccount"]
 
@@ -110,7 +116,7 @@ def test_the_configuration_is_mounted_as_a_folder(reload: str) -> None:
     assert volume["configMap"] == {"name": "web-entrypoint"}
 
 
-def test_an_existing_configmap_gets_by_variables_what_would_be_filled_in() -> None:
+def test_an_existing_configmap_gets_by_variables_what_would_be_filled_in(tmp_path: Path) -> None:
     objects = manifests("existing-configmap")
     assert "ConfigMap" not in kinds(objects)
     (volume,) = (each for each in pod(objects)["volumes"] if each["name"] == "config")
@@ -122,6 +128,11 @@ def test_an_existing_configmap_gets_by_variables_what_would_be_filled_in() -> No
         "ENTRYPOINT_RELOAD__WATCH": "true",
         "ENTRYPOINT_SHUTDOWN__GRACE_PERIOD": "60s",
     }
+    path = tmp_path / "config.yaml"
+    path.write_text("pools: {web: {command: [web]}}")
+    spec = load(Request(str(path), strict_grace=True), found).spec
+    assert (spec.observer.socket.port, spec.control.socket) == (9180, "/run/entrypoint/control.sock")
+    assert (spec.reload.watch, spec.shutdown.grace_period) == (True, 60.0)
     assert container(objects)["startupProbe"]["failureThreshold"] == 60
     assert not [name for name in variables(manifests("default")) if "__" in name]
     assert container(objects)["envFrom"] == [{"secretRef": {"name": "web-secrets"}}]
@@ -132,6 +143,8 @@ def test_cpus_come_from_the_request_without_rounding() -> None:
     field = {"containerName": "entrypoint", "resource": "requests.cpu", "divisor": "1m"}
     assert found["ENTRYPOINT_MILLICPUS"] == {"resourceFieldRef": field}
     assert found["ENTRYPOINT_CPUS"] == "$(ENTRYPOINT_MILLICPUS)m"
+    environ = {"ENTRYPOINT_CPUS": found["ENTRYPOINT_CPUS"].replace("$(ENTRYPOINT_MILLICPUS)", "1500")}
+    assert auto_workers(Auto(per_cpu=2), Limits(None, None, 8), environ) == (3, None)
     assert list(found).index("ENTRYPOINT_MILLICPUS") < list(found).index("ENTRYPOINT_CPUS"), "a reference looks back"
     assert "ENTRYPOINT_CPUS" not in variables(manifests({"resources": {"limits": {"cpu": 1}}}))
     own = {"resources": {"requests": {"cpu": 1}}, "extraEnv": [{"name": "ENTRYPOINT_CPUS", "value": "3"}]}
