@@ -363,3 +363,14 @@ def test_what_is_added_to_the_pod_is_there() -> None:
 def test_extra_objects_are_templates() -> None:
     names = [each["metadata"]["name"] for each in manifests("everything") if each["kind"] == "ConfigMap"]
     assert sorted(names) == ["web", "web-dashboard", "web-more", "web-text"]
+
+
+def test_the_test_of_a_release_runs_the_python_that_there_is() -> None:
+    def first_word(**values: Any) -> str:
+        word: str = one(manifests(values), "Pod")["spec"]["containers"][0]["command"][0]
+        return word
+
+    own = {"python": "python3"}
+    assert first_word() == "/opt/entrypoint/libexec/python3"
+    assert first_word(tests=own) == "python3"
+    assert first_word(tests=own, inject={"enabled": True}) == "/opt/entrypoint/libexec/python3"
