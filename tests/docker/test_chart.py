@@ -122,8 +122,11 @@ def test_a_pod_serves_follows_its_configmap_and_ends_without_losing_a_request(st
     assert template(second) == template(first)
     name = one(second, "ConfigMap")["metadata"]["name"]
     pod.configmaps[name].swap(one(second, "ConfigMap")["data"]["config.yaml"])
+    # Completed it may be while the last of the old workers is still about to go, and serves who comes to it.
     pod.box.wait_for('"rollout_completed"')
-    assert pod.get("/", PORT) == (200, f"second {pod.name}\n")
+    pod.box.wait_for(r'("worker_exited"[^\n]*"reason": "rollout".*){2}')
+    # For a moment an old worker may still serve what it has accepted.
+    poll(lambda: pod.get("/", PORT) == (200, f"second {pod.name}\n"), 20)
 
     client = Load(root, pod.address, PORT)
     look_away = Timer(LATE, client.process.terminate)
@@ -138,6 +141,7 @@ def test_a_pod_serves_follows_its_configmap_and_ends_without_losing_a_request(st
         client.process.communicate()
     assert not counted["failed"], counted
     assert min(counted["oneshot"], counted["kept"]) > 100
+    assert [*counted["answers"]] == [f"second {pod.name}"]
     assert code == 0, pod.box.output
     assert DRAIN <= seconds < template(first)["spec"]["terminationGracePeriodSeconds"]
     assert 503 in pod.probes["readiness"].asked  # while it went on serving

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from tests.helm.harness import manifests, one, pod
@@ -59,6 +61,25 @@ def test_the_test_of_a_release_fails_when_nobody_is_there() -> None:
     done = run(command, "127.0.0.1", "1", "0")
     assert done.returncode == 1
     assert done.stderr.startswith("cannot get /readyz of 127.0.0.1:1: 0 ")
+
+
+def test_an_error_that_sounds_well_is_none() -> None:
+    command = one(manifests("default"), "Pod")["spec"]["containers"][0]["command"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        answer = threading.Thread(target=refuse, args=[server])
+        answer.start()
+        done = run(command, "127.0.0.1", str(server.getsockname()[1]), "0")
+        answer.join()
+    assert done.returncode == 1
+    assert ": 503 it is not ok" in done.stderr
+
+
+def refuse(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 12\r\n\r\nit is not ok")
 
 
 def test_the_entrypoint_is_copied_into_a_volume_of_somebody_else(open_path: Path) -> None:

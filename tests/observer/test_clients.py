@@ -273,14 +273,19 @@ def test_it_takes_little_memory(observer: Observer) -> None:
 
 
 def test_an_idle_observer_sleeps(observer: Observer) -> None:
+    def pauses() -> int:
+        text = Path(f"/proc/{observer.process.pid}/status").read_text()
+        (line,) = (line for line in text.splitlines() if line.startswith("voluntary_ctxt_switches"))
+        return int(line.split()[1])
+
     observer.get("/metrics")
-    fields = Path(f"/proc/{observer.process.pid}/status").read_text().splitlines()
-    before = [line for line in fields if "ctxt_switches" in line]
-    with pytest.raises(subprocess.TimeoutExpired):
-        observer.process.wait(1.5)
-    fields = Path(f"/proc/{observer.process.pid}/status").read_text().splitlines()
-    after = [line for line in fields if "ctxt_switches" in line]
-    assert sum(int(line.split()[1]) for line in after) - sum(int(line.split()[1]) for line in before) <= 3
+    slept: list[int] = []
+    while 0 not in slept and len(slept) < 10:  # on a busy machine it may take a while to be done with the request
+        before = pauses()
+        with pytest.raises(subprocess.TimeoutExpired):
+            observer.process.wait(1.5)
+        slept.append(pauses() - before)
+    assert slept[-1] == 0, slept
 
 
 def test_it_imports_nothing_of_the_master() -> None:
