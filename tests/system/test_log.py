@@ -148,7 +148,7 @@ def test_a_reader_that_has_gone_costs_nothing(start: Start, *, pid1: bool) -> No
         os.kill(worker, signal.SIGKILL)
         worker = master.worker("sleep", other_than=worker)
     used = cpu_seconds(master.pid)
-    time.sleep(1)
+    time.sleep(1)  # the time that is measured
     assert cpu_seconds(master.pid) - used < 0.2
     assert master.stop()[0] == 0
 
