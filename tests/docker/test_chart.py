@@ -125,8 +125,7 @@ def test_a_pod_serves_follows_its_configmap_and_ends_without_losing_a_request(st
     # Completed it may be while the last of the old workers is still about to go, and serves who comes to it.
     pod.box.wait_for('"rollout_completed"')
     pod.box.wait_for(r'("worker_exited"[^\n]*"reason": "rollout".*){2}')
-    # For a moment an old worker may still serve what it has accepted.
-    poll(lambda: pod.get("/", PORT) == (200, f"second {pod.name}\n"), 20)
+    assert pod.get("/", PORT) == (200, f"second {pod.name}\n")
 
     client = Load(root, pod.address, PORT)
     look_away = Timer(LATE, client.process.terminate)

@@ -231,6 +231,7 @@ def test_a_changed_configmap_is_rolled_out_and_no_request_is_lost(
     box.wait_for('"reload_failed"')
     configmap.swap(config("second", reload={"watch": True}))
     box.wait_for('"rollout_completed"')
+    box.wait_for(r'("worker_exited"[^\n]*"reason": "rollout".*){2}')  # who is about to go still serves
     assert get(box, "/", PORT)[1].startswith("second ")
     counted = client.end()
 
