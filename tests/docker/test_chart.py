@@ -180,6 +180,27 @@ def test_a_plain_image_gets_the_entrypoint_and_runs_as_anybody_and_the_test_of_t
     assert not pod.failed
 
 
+def test_the_grace_period_is_enough_for_workers_that_do_not_stop(start: Start) -> None:
+    """Every term of its sum is used up: preStop, the drain delay, one pool after the other, and the sweep."""
+    stubborn = "trap '' TERM; while :; do sleep 1; done"
+    leaving = f'(setsid sh -c "{stubborn}" &) ; {stubborn}'  # and an orphan, which nobody waits for but the sweep
+    pools = {
+        "cache": {"command": ["sh", "-c", stubborn], "stop": {"timeout": "3s"}},
+        "jobs": {"command": ["sh", "-c", leaving], "stop": {"timeout": "2s"}, "after": ["cache"]},
+    }
+    for pool in pools.values():
+        pool["ready"] = {"after": "0.2s"}
+    config = {"pools": pools, "shutdown": {"drain_delay": "1s"}}
+    objects = manifests({"image": WEB, "preStop": {"sleepSeconds": 1}, "config": config}, base="")
+    pod = start(template(objects), objects)
+    wait_until_ready(pod)
+    code, seconds = pod.stop()
+    message = json.loads(pod.message())  # not to be had from a master that was killed
+    assert (code, message["exit_code"]) == (137, 137), pod.box.output
+    assert 1 + 1 + 2 + 3 + 1 <= seconds < template(objects)["spec"]["terminationGracePeriodSeconds"], pod.box.output
+    assert not pod.failed
+
+
 @pytest.mark.parametrize("code", [0, 7])
 def test_a_job_ends_with_the_code_of_its_worker_and_says_why(start: Start, code: int) -> None:
     command = ["sh", "-c", f"echo working; exit {code}"]
