@@ -47,6 +47,7 @@ image:
 # On a cluster that a kubeconfig names. E2E_LOAD brings the image to its nodes: kind load docker-image {image}
 e2e: $(VENV)/.wheel $(VENV)/.test
 	@test -n "$(KUBECONFIG)" || { echo "e2e: cannot find a cluster: make e2e KUBECONFIG=FILE [E2E_LOAD='kind load docker-image {image}']" >&2; exit 2; }
+	scripts/install-helm $(BIN)
 	docker build --build-arg IMAGE=$(IMAGE) --tag $(E2E_IMAGE) tests/e2e
 	E2E_KUBECONFIG="$(KUBECONFIG)" E2E_IMAGE="$(E2E_IMAGE)" E2E_LOAD="$(E2E_LOAD)" $(BIN)/pytest tests/e2e
 

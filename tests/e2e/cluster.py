@@ -10,6 +10,8 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.helm.harness import program
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -24,11 +26,11 @@ class Cluster:
         self._environment = {**os.environ, "KUBECONFIG": kubeconfig}
 
     def kubectl(self, *words: str, manifest: Object | None = None, timeout: float = 300) -> str:
-        return self._run(["kubectl", "--namespace", self.namespace, *words], manifest, timeout)
+        return self._run([program("kubectl"), "--namespace", self.namespace, *words], manifest, timeout)
 
     def helm(self, *words: str, values: Object | None = None, timeout: float = 400) -> str:
         """`values` is what `--values -` reads."""
-        return self._run(["helm", "--namespace", self.namespace, *words], values, timeout)
+        return self._run([program("helm"), "--namespace", self.namespace, *words], values, timeout)
 
     def get(self, *words: str) -> Object:
         found: Object = json.loads(self.kubectl("get", "--output", "json", *words))
@@ -48,7 +50,7 @@ class Cluster:
 
     def watch(self, *words: str) -> subprocess.Popen[str]:
         """`kubectl get --watch`: JSON on its output as things change."""
-        command = ["kubectl", "--namespace", self.namespace, "get", "--watch", "--output", "json", *words]
+        command = [program("kubectl"), "--namespace", self.namespace, "get", "--watch", "--output", "json", *words]
         return subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, text=True)
 
     def _run(self, command: Sequence[str], manifest: Object | None, timeout: float) -> str:
@@ -72,16 +74,21 @@ class Ending(NamedTuple):
     pod: str
     codes: list[int]  # exit codes of its containers; of none that is not known to have ended
     restarts: int
+    messages: list[str]  # what its containers left as their last word
     late: float  # seconds from the end of the grace period to the end of its last container; negative: in time
 
     @property
     def in_good_order(self) -> bool:
-        """By itself, with 0, and not killed. The clocks of the node and of the API server count whole seconds."""
-        return bool(self.codes) and not any(self.codes) and self.restarts == 0 and self.late <= 1
+        """By itself, with 0, in time."""
+        return bool(self.codes) and not any(self.codes) and self.restarts == 0 and self.late < 0
 
     @classmethod
-    def of(cls, pod: Object) -> Ending:
-        """Of a pod as it was last seen."""
+    def of(cls, pod: Object, due: str) -> Ending:
+        """Of a pod as it was last seen, and the end of its grace period.
+
+        That is the deletionTimestamp as it was first seen: the last word of the kubelet, which deletes the pod with a
+        grace period of 0, replaces it.
+        """
         statuses = pod.get("status", {}).get("containerStatuses", [])
         ends = [status["state"]["terminated"] for status in statuses if "terminated" in status["state"]]
         finished = max((_seconds(end["finishedAt"]) for end in ends), default=float("inf"))
@@ -89,7 +96,8 @@ class Ending(NamedTuple):
             pod["metadata"]["name"],
             [end["exitCode"] for end in ends],
             sum(status["restartCount"] for status in statuses),
-            finished - _seconds(pod["metadata"]["deletionTimestamp"]),  # that of the request, and the grace period
+            [end.get("message", "") for end in ends],
+            finished - _seconds(due),
         )
 
 
@@ -99,6 +107,7 @@ class Endings:
     def __init__(self, cluster: Cluster, selector: str) -> None:
         self._process = cluster.watch("pods", "--selector", selector, "--output-watch-events")
         self._seen: dict[str, str] = {}  # by uid: the last event
+        self._due: dict[str, str] = {}  # by uid: when the grace period ends
         self._ended: list[Ending] = []
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
@@ -106,9 +115,12 @@ class Endings:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for event in documents(self._process.stdout):
-            self._seen[event["object"]["metadata"]["uid"]] = event["type"]
+            metadata = event["object"]["metadata"]
+            if "deletionTimestamp" in metadata:
+                self._due.setdefault(metadata["uid"], metadata["deletionTimestamp"])
             if event["type"] == "DELETED":
-                self._ended.append(Ending.of(event["object"]))
+                self._ended.append(Ending.of(event["object"], self._due[metadata["uid"]]))
+            self._seen[metadata["uid"]] = event["type"]
 
     def all(self, timeout: float = 120) -> list[Ending]:
         """Wait until every pod that was there is gone."""
@@ -117,8 +129,9 @@ class Endings:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait()
         self._thread.join()
+        with self._process:  # its output is closed
+            pass
 
 
 def documents(pieces: Iterable[str]) -> Iterator[Object]:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.cluster import Cluster
+from tests.e2e.release import RELEASE, Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +48,16 @@ def image(cluster: Cluster) -> str:
     if load := os.environ.get("E2E_LOAD"):
         subprocess.run([word.format(image=name) for word in shlex.split(load)], check=True)
     return name
+
+
+@pytest.fixture
+def draft(cluster: Cluster, root: Path, image: str) -> Iterator[Release]:
+    """A release that is not installed yet."""
+    yield Release(cluster, root / "helm/entrypoint", image)
+    cluster.helm("uninstall", "--wait", "--ignore-not-found", RELEASE)
+
+
+@pytest.fixture
+def release(draft: Release) -> Release:
+    draft.apply()
+    return draft

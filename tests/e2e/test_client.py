@@ -179,19 +179,19 @@ def test_documents_are_read_as_they_come() -> None:
 
 
 def test_the_end_of_a_pod_is_read() -> None:
-    state = {"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": "2026-01-01T00:00:08Z"}}
+    state = {"terminated": {"exitCode": 0, "message": "bye", "finishedAt": "2026-01-01T00:00:08Z"}}
     pod = {
-        "metadata": {"name": "web-1", "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30},
+        "metadata": {"name": "web-1", "deletionTimestamp": "2026-01-01T00:00:09Z", "deletionGracePeriodSeconds": 0},
         "status": {"containerStatuses": [{"name": "web", "restartCount": 0, "state": state}]},
     }
-    ending = Ending.of(pod)
-    assert ending == Ending("web-1", [0], 0, -22.0)
+    ending = Ending.of(pod, "2026-01-01T00:00:30Z")
+    assert ending == Ending("web-1", [0], 0, ["bye"], -22.0)
     assert ending.in_good_order
-    assert not Ending("web-1", [0, 137], 0, -22.0).in_good_order
-    assert not Ending("web-1", [0], 1, -22.0).in_good_order
-    assert not Ending("web-1", [0], 0, 2.0).in_good_order
+    assert not Ending("web-1", [0, 137], 0, [], -22.0).in_good_order
+    assert not Ending("web-1", [0], 1, [], -22.0).in_good_order
+    assert not Ending("web-1", [0], 0, [], 0.0).in_good_order
     del pod["status"]
-    assert not Ending.of(pod).in_good_order  # nobody knows
+    assert not Ending.of(pod, "2026-01-01T00:00:30Z").in_good_order  # nobody knows
 
 
 @pytest.mark.parametrize(

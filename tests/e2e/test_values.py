@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.cluster import Cluster
-from tests.e2e.test_cluster import SELECTOR, Release
+from tests.e2e.release import SELECTOR, Release
 from tests.helm.harness import manifests
 
 if TYPE_CHECKING:
