@@ -34,8 +34,8 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster(kubeconfig, f"entrypoint-e2e-{secrets.token_hex(3)}")
     cluster.kubectl("create", "namespace", cluster.namespace)
     try:
-        enforced = "pod-security.kubernetes.io/enforce=restricted"
-        cluster.kubectl("label", "namespace", cluster.namespace, enforced)
+        standard = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")]
+        cluster.kubectl("label", "namespace", cluster.namespace, *standard)
         yield cluster
     finally:
         cluster.kubectl("delete", "namespace", cluster.namespace)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+import yaml
+
 from tests.e2e.cluster import Endings, wait_for
 from tests.e2e.release import PODS, RELEASE, SELECTOR, Load
+from tests.helm.harness import CHART
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.cluster import Cluster
     from tests.e2e.release import Release
 
@@ -95,3 +101,16 @@ def test_a_job_whose_configuration_is_invalid_fails_at_once(cluster: Cluster, dr
     assert failed["status"]["failed"] == 1  # and not once more, though that is what backoffLimit would allow
     assert "PodFailurePolicy" in {condition.get("reason") for condition in failed["status"]["conditions"]}
     assert "did you mean command?" in last_words(cluster, failed)
+
+
+@pytest.mark.parametrize("values", sorted((CHART / "ci").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_api_server_accepts_what_is_rendered_and_warns_of_nothing(cluster: Cluster, values: Path) -> None:
+    known = cluster.kubectl("api-versions").split()  # those of operators are rarely all there
+    rendered = yaml.safe_load_all(cluster.helm("template", "accepted", str(CHART), "--values", str(values)))
+    objects = [each for each in rendered if each and each["apiVersion"] in known]
+    assert objects
+    for each in objects:
+        each["metadata"]["namespace"] = cluster.namespace  # the values may name another, which is not there
+    strictly = ("--dry-run=server", "--server-side", "--validate=strict", "--warnings-as-errors")
+    every: dict[str, Any] = {"apiVersion": "v1", "kind": "List", "items": objects}
+    cluster.kubectl("apply", *strictly, "--filename", "-", manifest=every)
