@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.conftest import alive, children, poll
 from tests.system.live import FAST, Live, command, end, reloaded, sleep
 
 if TYPE_CHECKING:
@@ -425,4 +426,27 @@ def test_the_log_level_changes(live: Live) -> None:
     assert [e["pid"] for e in master.all("worker_started")] == old
     assert not master.all("rollout_started")
     assert not master.all("reload_incomplete")
+    assert master.stop()[0] == 0
+
+
+@pytest.mark.slow
+def test_a_reader_that_hangs_is_given_up_and_meanwhile_nothing_waits_for_it(live: Live) -> None:
+    """As on a dead network file system. It has 30 s."""
+    master = live.start(f"pools: {{web: {sleep(1000)}}}")
+    [pid] = live.settled(size=1)
+    before = set(children(master.pid))
+    live.write("pools:" + "".join(f"\n  p{number}: {sleep(1)}" for number in range(2000)))  # takes a while to read
+    reload = live.begin("reload", "--wait")
+    reader = poll(lambda: set(children(master.pid)) - before).pop()
+    os.kill(reader, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    master.wait_for("worker_exited", pid=pid)
+    [successor] = live.settled(size=1)
+    _, error = reload.communicate(timeout=60)
+    assert reload.returncode == 1
+    assert error.strip().endswith("reading it takes longer than 30 s")
+    poll(lambda: not alive(reader))
+    assert live.pids() == [successor]
+    reloaded(live, f"pools: {{web: {sleep(2000)}}}")
+    assert live.pids() != [successor]
     assert master.stop()[0] == 0
