@@ -126,13 +126,17 @@ def test_the_schema_knows_every_key_of_the_configuration() -> None:
         ("monitored", ["port-forward deployment/shop 9999", "A change of the configuration replaces the pods."]),
         ("inject", ["-- /opt/entrypoint/bin/entrypoint status"]),
         ("hot", ["reaches the running pods"]),
-        ("job", ["logs -f -l app.kubernetes.io/instance=web"]),
+        ("job", ["logs -f -l app.kubernetes.io/instance=web", "A change of the configuration makes another Job."]),
         ("existing-configmap", ["A pod has 60 s to stop."]),
     ],
 )
 def test_the_notes_tell_the_next_step(name: str, said: list[str]) -> None:
     for text in said:
         assert text in notes(name)
+
+
+def test_the_notes_of_a_job_say_nothing_of_pods_that_serve() -> None:
+    assert "serves" not in notes("job")
 
 
 @pytest.mark.parametrize("name", CI)
