@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 
+NEVER = "1970-01-01T00:00:00Z"
+
+
 class Cluster:
     """One namespace of a cluster."""
 
@@ -107,7 +110,7 @@ class Endings:
     def __init__(self, cluster: Cluster, selector: str) -> None:
         self._process = cluster.watch("pods", "--selector", selector, "--output-watch-events")
         self._seen: dict[str, str] = {}  # by uid: the last event
-        self._due: dict[str, str] = {}  # by uid: when the grace period ends
+        self._due: dict[str, str] = {}  # by uid: when the grace period ends, if it ever got one
         self._ended: list[Ending] = []
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
@@ -119,7 +122,7 @@ class Endings:
             if "deletionTimestamp" in metadata:
                 self._due.setdefault(metadata["uid"], metadata["deletionTimestamp"])
             if event["type"] == "DELETED":
-                self._ended.append(Ending.of(event["object"], self._due[metadata["uid"]]))
+                self._ended.append(Ending.of(event["object"], self._due.get(metadata["uid"], NEVER)))
             self._seen[metadata["uid"]] = event["type"]
 
     def all(self, timeout: float = 120) -> list[Ending]:
