@@ -118,7 +118,13 @@ class Loop:
 
     def _turn(self) -> None:
         """Handle everything that has happened, then sleep until something does."""
-        for signum in self.signals.take():
+        taken = self.signals.take()
+        if any(signum != signal.SIGCHLD for signum in taken):
+            try:
+                self._hear(0.0)  # what was before them, that a worker's program runs say, is told before them
+            except Exception as error:  # noqa: BLE001 - no signal is to be lost
+                self._bug(error)
+        for signum in taken:
             if signum == signal.SIGCHLD:
                 self.children.changed = True
             else:
@@ -172,13 +178,18 @@ class Loop:
             timeout = 0.0
         elif self.log.pending:  # to be written when nothing else happens, and that includes an exec under way
             timeout = min(timeout, LOG_DELAY if self.children.executing else 0.0)
-        # Everybody who has something to say is heard before a deadline is judged.
+        heard = self._hear(timeout)
+        self._write_log(idle=not heard and not busy)
+
+    def _hear(self, timeout: float) -> int:
+        """Wait for facts and handle them: of everybody who has one, before a deadline is judged. Returns how many."""
         most = max(LEAST_EVENTS, len(self._handlers))
-        for fd, _ in (ready := self._epoll.poll(None if timeout == NEVER else min(timeout, MAX_SLEEP), most)):
+        ready = self._epoll.poll(None if timeout == NEVER else min(timeout, MAX_SLEEP), most)
+        for fd, _ in ready:
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler()
-        self._write_log(idle=not ready and not busy)
+        return len(ready)
 
     def _write_log(self, *, idle: bool) -> None:
         """Write when nothing else is to be done; under a load without end, in one go now and then."""

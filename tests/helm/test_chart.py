@@ -127,7 +127,7 @@ def test_the_schema_knows_every_key_of_the_configuration() -> None:
         ("inject", ["-- /opt/entrypoint/bin/entrypoint status"]),
         ("hot", ["reaches the running pods"]),
         ("job", ["logs -f -l app.kubernetes.io/instance=web", "A change of the configuration makes another Job."]),
-        ("existing-configmap", ["A pod has 60 s to stop."]),
+        ("existing-configmap", ["A pod has 60 s to stop.", "A change of the ConfigMap web-config reaches the running"]),
     ],
 )
 def test_the_notes_tell_the_next_step(name: str, said: list[str]) -> None:
@@ -135,8 +135,15 @@ def test_the_notes_tell_the_next_step(name: str, said: list[str]) -> None:
         assert text in notes(name)
 
 
-def test_the_notes_of_a_job_say_nothing_of_pods_that_serve() -> None:
-    assert "serves" not in notes("job")
+def test_the_notes_of_a_job_say_nothing_of_pods_that_go_on() -> None:
+    assert "one pod" not in notes("job")
+
+
+def test_the_notes_tell_that_a_foreign_configmap_replaces_nothing() -> None:
+    said = notes("existing-configmap", "--set", "reload=rollout")
+    assert "A change of the ConfigMap web-config waits for new pods:" in said
+    assert "rollout restart deployment/web-entrypoint" in said
+    assert "is for the next Job" in notes("existing-configmap", "--set", "kind=Job,autoscaling.mode=none")
 
 
 @pytest.mark.parametrize("name", CI)
@@ -146,8 +153,8 @@ def test_the_notes_have_no_holes(name: str) -> None:
 
 
 @cache
-def notes(name: str) -> str:
-    words = ("--namespace", "shop", "--dry-run=client", "--values", str(ci_file(name)))
+def notes(name: str, *more: str) -> str:
+    words = ("--namespace", "shop", "--dry-run=client", "--values", str(ci_file(name)), *more)
     done = helm("install", "web", str(CHART), *words)
     assert done.returncode == 0, done.stderr
     return done.stdout.partition("NOTES:")[2]

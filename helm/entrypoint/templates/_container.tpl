@@ -102,7 +102,8 @@ volumeMounts:
       containerName: entrypoint
       resource: requests.cpu
       divisor: 1m
-- name: ENTRYPOINT_CPUS {{/* the reference alone would be rounded up to whole CPUs */}}
+{{- /* The reference alone would be rounded up to whole CPUs. */}}
+- name: ENTRYPOINT_CPUS
   value: $(ENTRYPOINT_MILLICPUS)m
 {{- end -}}
 {{- if .Values.existingConfigMap }}
