@@ -362,9 +362,12 @@ def test_an_alias_bomb_is_refused(errors: Errors) -> None:
     ids=["unknown keys", "pools", "list", "items", "mistakes", "comments"],
 )
 def test_a_long_file_is_answered_at_once(errors: Errors, text: str) -> None:
+    """Not much later than the parser alone would make a tree of it, on whatever machine this is."""
     start = time.process_time()
+    yaml.compose(text[: text.index("\n", len(text) // 10)], Loader=yaml.CSafeLoader)
+    tenth = time.process_time()
     assert len(errors(text)) <= 101
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - tenth < 30 * (tenth - start) + 0.5
 
 
 def test_more_errors_than_anyone_reads_are_counted(errors: Errors) -> None:
