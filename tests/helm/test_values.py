@@ -108,6 +108,16 @@ def test_a_hot_reload_leaves_the_pods_alone() -> None:
     assert not [name for name in pod_annotations(objects) if "checksum" in name]
 
 
+@pytest.mark.parametrize("changed", [{"stop": {"timeout": "25s"}}, {"boot_timeout": "90s"}])
+def test_a_hot_reload_replaces_pods_only_for_what_the_pod_has_to_know(changed: dict[str, Any]) -> None:
+    def template(pool: dict[str, Any], **more: int) -> Any:
+        return workload(manifests({"reload": "hot", "config": {"pools": {"web": pool}}, **more}))["spec"]["template"]
+
+    assert template(changed) != template({})
+    own = {"terminationGracePeriodSeconds": 60, "startupBudgetSeconds": 120}
+    assert template(changed, **own) == template({}, **own)
+
+
 @pytest.mark.parametrize("reload", ["hot", "rollout"])
 def test_the_configuration_is_mounted_as_a_folder(reload: str) -> None:
     objects = manifests({"reload": reload})
