@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.core import pool as pools
-from entrypoint.core import rollout, worker
+from entrypoint.core import rollout
 from entrypoint.core.actions import Answer, Reload, Signal
-from entrypoint.core.model import ACTIVE, NEVER, PHASE_RUNNING, PHASE_STARTING, READY, STARTING
+from entrypoint.core.model import ACTIVE, AT_WORK, NEVER, READY, STARTING, Wish
+from entrypoint.core.settle import settle
 
 if TYPE_CHECKING:
     from entrypoint.core.events import Asked
     from entrypoint.core.model import Master, Pool
 
 MAX_WORKERS = 10_000  # as in the configuration
+BY_HAND = Wish("requested", first=False)
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not an error of ours
@@ -22,11 +23,13 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not an error of ours
 
 def asked(m: Master, event: Asked, now: float) -> None:
     """Do it, or say why not."""
-    if event.what == "reload" and m.phase in (PHASE_STARTING, PHASE_RUNNING):
+    if event.what == "reload" and m.phase in AT_WORK:
         m.order(Reload(roll_all=False, asker=event.asker))  # the answer comes with the configuration
         return
     try:
-        m.order(Answer(event.asker, rollouts=obey(m, event, now)))
+        rollouts = obey(m, event, now)
+        settle(m, now)  # what it orders comes before the answer
+        m.order(Answer(event.asker, rollouts=rollouts))
     except Refused as refused:
         what = f"{event.what} {event.pool}".strip()
         m.order(Answer(event.asker, f"cannot {what}: {refused}"))
@@ -34,7 +37,7 @@ def asked(m: Master, event: Asked, now: float) -> None:
 
 def obey(m: Master, event: Asked, now: float) -> tuple[tuple[str, int], ...]:
     """Do what is asked for; returns the rollouts that it began. Raises Refused."""
-    if m.phase not in (PHASE_STARTING, PHASE_RUNNING):
+    if m.phase not in AT_WORK:
         raise Refused("the master is stopping")
     if event.what == "restart":
         return restart(m, event.pool, now)
@@ -64,33 +67,38 @@ def restart(m: Master, name: str, now: float) -> tuple[tuple[str, int], ...]:
     return tuple((pool.name, rollout.start(m, pool, pool.wanted, now)) for pool in chosen)
 
 
-def scale(m: Master, pool: Pool, event: Asked, now: float) -> None:
+def scale(m: Master, pool: Pool, event: Asked, _now: float) -> None:
     """Pin the size, or give it back to the configuration."""
     if pool.runs_to_completion:
         raise Refused("it runs to completion")
     if event.number is not None and not 0 <= event.number <= MAX_WORKERS:
         raise Refused(f"not a count from 0 to {MAX_WORKERS}")
-    pool.pinned = event.number is not None
-    pools.resize(m, pool, pool.limit if event.number is None else event.number, now)
+    pool.pin = event.number
+    m.touch(pool)
 
 
-def start(m: Master, pool: Pool, _event: Asked, now: float) -> None:
+def start(m: Master, pool: Pool, _event: Asked, _now: float) -> None:
     """Start a pool that was stopped by hand."""
     if pool.completed:
         raise Refused("it has completed")
     if pool.halted:
-        pools.halt(m, pool, now, halted=False)
+        pool.halted = False
+        pool.failures = 0
+        m.report("info", "pool_resumed", pool)
+        m.touch(pool)
 
 
-def stop(m: Master, pool: Pool, _event: Asked, now: float) -> None:
+def stop(m: Master, pool: Pool, _event: Asked, _now: float) -> None:
     """Stop all workers of a pool until it is started again."""
     if pool.completed:
         raise Refused("it has completed")
     if not pool.halted:
-        pools.halt(m, pool, now, halted=True)
+        pool.halted = True
+        m.report("info", "pool_halted", pool)
+        m.touch(pool)
 
 
-def signal(m: Master, pool: Pool, event: Asked, now: float) -> None:
+def signal(m: Master, pool: Pool, event: Asked, _now: float) -> None:
     """Signal one worker or all; the pool's stop signal is a stop in good order, and a replacement follows."""
     chosen = [w for w in pool.workers.values() if event.slot in (None, w.slot) and w.born != NEVER and not w.outcome]
     if not chosen:
@@ -99,7 +107,7 @@ def signal(m: Master, pool: Pool, event: Asked, now: float) -> None:
     for w in chosen:
         graceful = signum == pool.spec.stop.signal and w.state in (STARTING, READY)
         if graceful and pool.status == ACTIVE and not pool.runs_to_completion:
-            worker.happen(m, w, worker.DRAIN, now, "requested")
+            m.wish(w, BY_HAND)
         else:
             m.order(Signal(w.serial, signum))
 

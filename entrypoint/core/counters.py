@@ -5,12 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from entrypoint.core.reasons import REASONS, RESTARTS, TIMEOUTS
+
 if TYPE_CHECKING:
     from typing import Any
-
-# Why a worker ended. The first row: by itself, or for a fault of its own; these are replaced, which is a restart.
-FAULTS = ("completed", "error", "signal", "oom", "boot_timeout", "heartbeat_timeout", "liveness")
-WISHES = ("max_lifetime", "max_memory", "max_requests", "rollout", "scale_down", "shutdown", "requested")
 
 BOOT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)  # seconds
 STOP_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
@@ -49,9 +47,9 @@ class Counters:
 
     def __init__(self) -> None:
         self.spawns = 0
-        self.exits = dict.fromkeys((*FAULTS, *WISHES), 0)
-        self.restarts = dict.fromkeys(FAULTS, 0)
-        self.timeouts = dict.fromkeys(("boot", "heartbeat", "stop"), 0)
+        self.exits = dict.fromkeys(REASONS, 0)
+        self.restarts = dict.fromkeys(RESTARTS, 0)
+        self.timeouts = dict.fromkeys(TIMEOUTS, 0)
         self.rollouts = dict.fromkeys(("completed", "failed", "aborted"), 0)
         self.scalings = dict.fromkeys(("up", "down"), 0)
         self.cpu_seconds = 0.0  # of lives that have ended

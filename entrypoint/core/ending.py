@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.core import pool as pools
 from entrypoint.core.actions import CheckQueue, KillHook, KillTree, RunHook, Select, Signal
-from entrypoint.core.model import DRAINING, KILLING, NEVER, READY, STARTING, STOPPING
+from entrypoint.core.model import CLOSING, KILLED, LINGERING, NEVER, QUIESCING, STOPPING
+from entrypoint.core.reasons import REASONS
 
 if TYPE_CHECKING:
-    from entrypoint.core.events import Exited, GroupGone, HookEnded, Notified, QueueChecked
+    from typing import Any
+
+    from entrypoint.core.events import Exited, GroupGone, HookEnded, Notified, Outcome, QueueChecked
     from entrypoint.core.model import Master, Worker
 
 GROUP_GRACE = 1.0  # what a dead worker left in its process group gets between TERM and KILL
@@ -19,7 +21,7 @@ BUSY_PATIENCE = 3.0  # what a worker that never rests gets to read what it has a
 HELPER_GRACE = 0.8  # what the master's own processes get of the margin of a grace period
 LAST_CALL = 1.0  # what pre_stop leaves to the stop signal at least
 KILL_INTERVAL = 5.0  # between two SIGKILLs of a process that does not go (uninterruptible sleep)
-KILL_PATIENCE = 1.0  # while stopping: after that, an unkillable process is left to the kernel
+KILL_PATIENCE = 1.0  # while its pool closes: after that, an unkillable process is left to the kernel
 
 
 # -- asking --------------------------------------------------------------------------------------------------
@@ -28,6 +30,11 @@ KILL_PATIENCE = 1.0  # while stopping: after that, an unkillable process is left
 def drop(m: Master, w: Worker, _now: float, _: object) -> None:
     """It has no process: the slot is free at once."""
     m.remove_worker(w)
+
+
+def drain_unborn(m: Master, w: Worker, _now: float, reason: str) -> None:
+    """It goes as soon as it has a process."""
+    m.ask_to_go(w, reason)
 
 
 def drain(m: Master, w: Worker, now: float, reason: str) -> None:
@@ -47,19 +54,19 @@ def begin_stop(m: Master, w: Worker, now: float) -> None:
     """Out of the kernel's choice, then pre_stop, then the stop signal."""
     pool, stop = w.pool, w.pool.spec.stop
     w.stop_began = now
-    w.stop_deadline = NEVER if stop.timeout is None else now + stop.timeout
+    w.stop_deadline = min(w.stop_deadline, NEVER if stop.timeout is None else now + stop.timeout)
     if pool.is_helper:
         w.stop_deadline = min(w.stop_deadline, max(now, m.ends_by) + HELPER_GRACE)
-    w.beats = False
+    w.beat_at = NEVER
     end_hook(m, w)
-    m.enter(w, DRAINING)
-    if w.chosen and pool.status != STOPPING and pool.size:  # of a whole pool nobody is left to be chosen instead
+    if w.chosen and pool.status != CLOSING and pool.size:  # of a whole pool nobody is left to be chosen instead
         unchoose(m, w)
         w.quiet_at = now + stop.quiesce
     if pool.spec.lifecycle.pre_stop is not None and w.executed:
         w.hook = "pre_stop"
         m.order(RunHook(w.serial, "pre_stop", pool.spec.lifecycle.pre_stop))
     if w.hook or w.quiet_at > now:
+        m.enter(w, QUIESCING)
         m.arm(w, min(w.quiet_at if w.quiet_at > now else last_call(w), w.stop_deadline))
     else:
         send_stop(m, w)
@@ -68,7 +75,7 @@ def begin_stop(m: Master, w: Worker, now: float) -> None:
 def send_stop(m: Master, w: Worker) -> None:
     """Send the stop signal; what is left of the stop deadline is for the worker."""
     end_hook(m, w)
-    w.signalled = True
+    m.enter(w, STOPPING)
     m.order(Signal(w.serial, w.pool.spec.stop.signal))
     m.arm(w, w.stop_deadline)
     m.report("info", "worker_stopping", w, reason=w.reason or w.cause)
@@ -78,10 +85,9 @@ def leaves_by_itself(m: Master, w: Worker, now: float) -> None:
     """It says that it stops: it owes no heartbeat any more, has the time of a stop, and needs no stop signal."""
     timeout = w.pool.spec.stop.timeout
     w.stop_began = now
-    w.beats = False
-    w.signalled = True
+    w.beat_at = NEVER
     w.stop_deadline = NEVER if timeout is None else now + timeout
-    m.enter(w, DRAINING)
+    m.enter(w, STOPPING)
     unchoose(m, w)
     m.arm(w, w.stop_deadline)
     m.report("info", "worker_stopping", w, reason="its own decision")
@@ -89,46 +95,49 @@ def leaves_by_itself(m: Master, w: Worker, now: float) -> None:
 
 def drain_again(m: Master, w: Worker, _now: float, reason: str) -> None:
     """One stop signal, never a second; but from now on it is gone for somebody's reason, and not replaced."""
-    if not w.reason and w.outcome is None:
-        m.ask_to_go(w, reason)
+    m.ask_to_go(w, reason)
     if w.stop_deadline > m.ends_by:  # it asked for more time when there was no end in sight
         w.stop_deadline = m.ends_by
-        m.arm(w, min(w.deadline, w.stop_deadline if w.signalled else last_call(w)))
+        m.arm(w, min(w.deadline, w.stop_deadline if w.state == STOPPING else last_call(w)))
+
+
+def hurry_unborn(m: Master, w: Worker, now: float, _: None) -> None:
+    """The master quits before it has a process."""
+    m.ask_to_go(w, "shutdown")
+    w.stop_deadline = now + QUIT_GRACE
 
 
 def hurry(m: Master, w: Worker, now: float, _: None) -> None:
     """The master quits: the stop signal now, SIGKILL soon."""
-    if not w.reason:
-        m.ask_to_go(w, "shutdown")
-    if w.state in (STARTING, READY):
-        w.beats = False
-        m.enter(w, DRAINING)
+    m.ask_to_go(w, "shutdown")
+    w.beat_at = NEVER
     w.stop_deadline = min(w.stop_deadline, now + QUIT_GRACE)
-    if w.signalled:
-        m.arm(w, w.stop_deadline)
-    else:
+    send_stop(m, w)
+
+
+def hurry_stop(m: Master, w: Worker, now: float, _: None) -> None:
+    """The master quits, and it has its stop signal: SIGKILL soon."""
+    m.ask_to_go(w, "shutdown")
+    w.stop_deadline = min(w.stop_deadline, now + QUIT_GRACE)
+    m.arm(w, w.stop_deadline)
+
+
+# -- quiescing -----------------------------------------------------------------------------------------------
+
+
+def quiesce_due(m: Master, w: Worker, now: float, _: None) -> None:
+    """Its sockets had time to fall silent, or its last call has come."""
+    if now >= last_call(w):
         send_stop(m, w)
-
-
-# -- waiting -------------------------------------------------------------------------------------------------
-
-
-def drain_due(m: Master, w: Worker, now: float, _: None) -> None:
-    """Its sockets had time to fall silent, or its last call has come, or it did not go in time."""
-    if w.signalled:
-        overdue(m, w, now)
-    elif now >= last_call(w):
-        send_stop(m, w)
-    elif w.hook:
-        m.arm(w, last_call(w))
-    else:
-        m.arm(w, last_call(w))  # also if nobody can count
+        return
+    m.arm(w, last_call(w))  # also if nobody can count
+    if not w.hook:
         m.order(CheckQueue(w.serial))
 
 
 def queue_checked(m: Master, w: Worker, now: float, event: QueueChecked) -> None:
     """Stop it when nobody waits on its sockets and it has rested, or when half of its time is gone."""
-    if w.signalled or w.hook:
+    if w.hook:
         return
     if event.waiting:
         w.quiet_at = now
@@ -146,8 +155,6 @@ def stop_hook_ended(m: Master, w: Worker, now: float, event: HookEnded) -> None:
     w.hook = ""
     if event.error:
         m.report("warning", "hook_failed", w, hook=event.hook, error=event.error)
-    if w.signalled:
-        return
     if now < w.quiet_at:
         m.arm(w, min(w.quiet_at, w.stop_deadline))
     elif w.quiet_at:
@@ -157,7 +164,7 @@ def stop_hook_ended(m: Master, w: Worker, now: float, event: HookEnded) -> None:
         send_stop(m, w)
 
 
-def heard_draining(m: Master, w: Worker, now: float, event: Notified) -> None:
+def heard_stopping(m: Master, w: Worker, now: float, event: Notified) -> None:
     """It may ask for more time."""
     if event.status is not None:
         w.status = event.status
@@ -168,7 +175,7 @@ def extend(m: Master, w: Worker, now: float, event: Notified) -> None:
     """Move the deadline of its stop if it asks for that, though not beyond the master's own."""
     if event.extend and w.stop_deadline != NEVER:
         w.stop_deadline = max(w.stop_deadline, min(now + event.extend, m.ends_by))
-        if w.signalled:
+        if w.state == STOPPING:
             m.arm(w, w.stop_deadline)
 
 
@@ -185,10 +192,17 @@ def end_hook(m: Master, w: Worker) -> None:
         m.order(KillHook(w.serial))
 
 
+def unchoose(m: Master, w: Worker) -> None:
+    """Take its own sockets out of the kernel's choice."""
+    if w.chosen:
+        w.chosen = False
+        m.order(Select(w.serial, chosen=False))
+
+
 # -- killing -------------------------------------------------------------------------------------------------
 
 
-def overdue(m: Master, w: Worker, now: float) -> None:
+def stop_due(m: Master, w: Worker, now: float, _: None) -> None:
     """It did not go in time."""
     w.pool.counters.timeouts["stop"] += 1
     m.report("warning", "worker_killed", w, reason="stop deadline", timeout=w.pool.spec.stop.timeout)
@@ -197,38 +211,45 @@ def overdue(m: Master, w: Worker, now: float) -> None:
     kill(m, w, now)
 
 
+def abort_due(m: Master, w: Worker, now: float, _: None) -> None:
+    """It used up the grace of its abort."""
+    m.report("warning", "worker_killed", w, reason=w.cause, timeout=w.pool.spec.heartbeat.abort_grace)
+    kill(m, w, now)
+
+
+def linger_due(m: Master, w: Worker, now: float, _: None) -> None:
+    """What it left in its group has had its time."""
+    kill(m, w, now)
+
+
 def kill(m: Master, w: Worker, now: float) -> None:
     """SIGKILL it and all that is left of it."""
-    if w.state != KILLING:
-        m.enter(w, KILLING)
-    w.killed = True
+    m.enter(w, KILLED)
     end_hook(m, w)
     m.order(KillTree(w.serial))
-    m.arm(w, now + (KILL_PATIENCE if w.pool.status == STOPPING else KILL_INTERVAL))
+    m.arm(w, now + (KILL_PATIENCE if w.pool.status == CLOSING else KILL_INTERVAL))
 
 
 def kill_due(m: Master, w: Worker, now: float, _: None) -> None:
-    """It used up the grace of its abort, its group outlived its own, or it outlived SIGKILL."""
-    if not w.killed:
-        if w.outcome is None:
-            m.report("warning", "worker_killed", w, reason=w.cause, timeout=w.pool.spec.heartbeat.abort_grace)
-        kill(m, w, now)
-        return
+    """It outlived SIGKILL."""
     m.report("error", "worker_unkillable", w, error="cannot end the process: it is still there after SIGKILL")
-    if w.pool.status == STOPPING:
-        pools.vacated(m, w, now, 0.5)
+    if w.pool.status == CLOSING:
+        m.vacate(w, 0.5)
     else:
         kill(m, w, now)
 
 
-def kill_drain(m: Master, w: Worker, now: float, reason: str) -> None:
+def abort_drain(m: Master, w: Worker, now: float, reason: str) -> None:
     """It is on its way out already; while the master stops, its time is the stop's."""
-    if w.outcome is None and not w.reason:
-        m.ask_to_go(w, reason)
-    if w.killed:
-        m.arm(w, now + KILL_PATIENCE)
-    elif w.outcome is None and w.pool.spec.stop.timeout is not None:
+    m.ask_to_go(w, reason)
+    if w.pool.spec.stop.timeout is not None:
         m.arm(w, min(w.deadline, now + w.pool.spec.stop.timeout))
+
+
+def kill_drain(m: Master, w: Worker, now: float, reason: str) -> None:
+    """It was killed already; it gets a moment more."""
+    m.ask_to_go(w, reason)
+    m.arm(w, now + KILL_PATIENCE)
 
 
 def kill_hurry(m: Master, w: Worker, now: float, _: None) -> None:
@@ -241,30 +262,62 @@ def kill_hurry(m: Master, w: Worker, now: float, _: None) -> None:
 
 def exited(m: Master, w: Worker, now: float, event: Exited) -> None:
     """Its main process is gone; its slot is free when its process group is, too."""
+    stopping = w.state in (QUIESCING, STOPPING)
     w.outcome = event.outcome
     w.ended = now
-    w.pool.live -= 1
-    w.beats = False
+    w.beat_at = NEVER
     unchoose(m, w)
     end_hook(m, w)
-    pools.report_exit(m, w, now, event)
+    count_exit(w, now, event)
+    report_exit(m, w, now, event)
     if event.alone:
-        pools.vacated(m, w, now, event.chance)
+        m.vacate(w, event.chance)
         return
-    stopping = w.state == DRAINING
-    if w.state != KILLING:
-        m.enter(w, KILLING)
-    w.killed = False
-    m.arm(w, w.stop_deadline if stopping and w.pool.status == STOPPING else now + GROUP_GRACE)
+    m.enter(w, LINGERING)
+    m.arm(w, w.stop_deadline if stopping and w.pool.status == CLOSING else now + GROUP_GRACE)
 
 
-def group_gone(m: Master, w: Worker, now: float, event: GroupGone) -> None:
+def group_gone(m: Master, w: Worker, _now: float, event: GroupGone) -> None:
     """Nothing is left of it."""
-    pools.vacated(m, w, now, event.chance)
+    m.vacate(w, event.chance)
 
 
-def unchoose(m: Master, w: Worker) -> None:
-    """Take its own sockets out of the kernel's choice."""
-    if w.chosen:
-        w.chosen = False
-        m.order(Select(w.serial, chosen=False))
+def count_exit(w: Worker, now: float, event: Exited) -> None:
+    """Count the end of its main process."""
+    w.ended_by = w.cause or w.reason or ("oom" if event.oom else reason_of(event.outcome))
+    counters = w.pool.counters
+    counters.exits[w.ended_by] += 1
+    counters.cpu_seconds += event.cpu
+    counters.lifetime.observe(now - w.born)
+    if w.stop_began != NEVER:
+        counters.stop.observe(now - w.stop_began)
+
+
+def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
+    """Log the end of its main process."""
+    reason = REASONS[w.ended_by]
+    level = "info" if w.reason or reason.success else "warning"
+    fields: dict[str, Any] = {"reason": reason.name, **outcome_fields(event.outcome), "uptime": round(now - w.born, 3)}
+    if event.error:
+        level, fields["error"] = "error", event.error
+        w.pool.last_error = event.error
+    elif not w.reason and not w.cause and not reason.success:
+        killer = " of the OOM killer" if reason.name == "oom" else ""
+        w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
+    if not event.alone:
+        fields["left_processes"] = True
+    m.report(level, "worker_exited", w, **fields)
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Why a worker ended that nobody asked to."""
+    if outcome.signal is not None:
+        return "signal"
+    return "error" if outcome.code else "completed"
+
+
+def outcome_fields(outcome: Outcome | None) -> dict[str, Any]:
+    """The exit code or the signal, for a log line."""
+    if outcome is None:
+        return {}
+    return {"signal": outcome.signal} if outcome.signal is not None else {"code": outcome.code}

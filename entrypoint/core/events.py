@@ -116,7 +116,7 @@ class Proved(Record):
     serial: int
 
 
-class Hidden(Record):
+class NotVisible(Record):
     """A look at the worker from outside is not possible."""
 
     serial: int
@@ -177,8 +177,8 @@ class Asked(Record):
     slot: int | None = None  # signal: None for all
 
 
-class Resized(Record):
-    """The limits of the container ask for another size of a pool."""
+class LimitsRead(Record):
+    """The container's limits were read: they come to so many workers of a pool."""
 
     pool: str
     workers: int
@@ -201,7 +201,7 @@ Event = (
     | Notified
     | Beats
     | Proved
-    | Hidden
+    | NotVisible
     | NotLive
     | HookEnded
     | Stalled
@@ -209,6 +209,6 @@ Event = (
     | SpecChanged
     | SpecRejected
     | Asked
-    | Resized
+    | LimitsRead
     | Childless
 )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import ending
 from entrypoint.core.actions import Signal
-from entrypoint.core.model import KILLING, NEVER, Heartbeats
+from entrypoint.core.model import ABORTING, NEVER, Heartbeats
+from entrypoint.core.reasons import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from entrypoint.core.model import Master, Worker
 
 
-def note(w: Worker, event: Notified) -> None:
+def keep_status(w: Worker, event: Notified) -> None:
     """Keep what is only shown."""
     if event.status is not None:
         w.status = event.status
@@ -27,14 +28,14 @@ def expect_beats(m: Master, w: Worker, now: float) -> None:
     owed = m.heartbeats.get(timeout)
     if owed is None:
         owed = m.heartbeats[timeout] = Heartbeats(timeout)
-    w.beats, w.beat_at = True, now
+    w.beat_at = now
     owed.workers[w.serial] = w
     m.arm(owed, min(owed.deadline, now + timeout))
 
 
 def beat(m: Master, w: Worker, now: float) -> None:
-    """It gives a sign of life. The deadline is looked at again when it is due."""
-    if w.beats:
+    """It gives a sign of life. The deadline is looked at again when it has come."""
+    if w.beat_at != NEVER:
         w.beat_at = now
         workers = m.heartbeats[w.template.heartbeat].workers
         workers[w.serial] = workers.pop(w.serial)
@@ -48,20 +49,20 @@ def beaten(m: Master, event: Beats, now: float) -> None:
             beat(m, w, now)
 
 
-def overdue(m: Master, owed: Heartbeats, now: float) -> Iterator[Worker]:
+def take_silent(m: Master, owed: Heartbeats, now: float) -> Iterator[Worker]:
     """Take out those who have been silent for too long, unless the master has a reason; wait for the next one."""
     while owed.workers:
         w = next(iter(owed.workers.values()))
-        limit = max(w.beat_at, m.amnesty_at) + owed.timeout
-        if w.beats and now < limit:
+        limit = max(w.beat_at, m.resumed_at) + owed.timeout
+        if w.beat_at != NEVER and now < limit:
             m.arm(owed, limit)
             return
         del owed.workers[w.serial]
-        if w.beats:
+        if w.beat_at != NEVER:
             yield w
 
 
-def ready_due(m: Master, w: Worker, now: float, _: None) -> None:
+def silent(m: Master, w: Worker, now: float, _: None) -> None:
     """Its heartbeat is overdue."""
     abort(m, w, now, "heartbeat_timeout", w.template.heartbeat)
 
@@ -70,7 +71,7 @@ def heard_ready(m: Master, w: Worker, now: float, event: Notified) -> None:
     """It beats, shows what it does, calls itself hung, or says that it stops."""
     if event.beat:
         beat(m, w, now)
-    note(w, event)
+    keep_status(w, event)
     if event.hung:
         abort(m, w, now, "heartbeat_timeout", 0.0)
     elif event.stopping:
@@ -80,7 +81,7 @@ def heard_ready(m: Master, w: Worker, now: float, event: Notified) -> None:
 
 def heard_late(_m: Master, w: Worker, _now: float, event: Notified) -> None:
     """Nothing that it says keeps it alive."""
-    note(w, event)
+    keep_status(w, event)
 
 
 def not_live(m: Master, w: Worker, now: float, event: NotLive) -> None:
@@ -94,12 +95,12 @@ def abort(m: Master, w: Worker, now: float, cause: str, timeout: float) -> None:
     heartbeat = w.pool.spec.heartbeat
     m.report("error", "worker_hung", w, reason=cause, timeout=timeout, signal=heartbeat.abort_signal)
     w.pool.last_error = f"{w.pool.name}/{w.slot} hung: {cause}"
-    w.pool.counters.timeouts["boot" if cause == "boot_timeout" else "heartbeat"] += 1
+    w.pool.counters.timeouts[REASONS[cause].timeout] += 1
     w.cause = cause
-    w.beats = False
+    w.beat_at = NEVER
     ending.unchoose(m, w)
     ending.end_hook(m, w)
-    m.enter(w, KILLING)
+    m.enter(w, ABORTING)
     w.stop_deadline = NEVER
     m.order(Signal(w.serial, heartbeat.abort_signal))
     m.arm(w, now + heartbeat.abort_grace)

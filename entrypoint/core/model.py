@@ -1,8 +1,10 @@
 """The state of the core: the master, its pools, their workers, and the one heap of deadlines.
 
-A thing that waits (worker, pool, rollout, master) stores one deadline; arming again overwrites it, and what is stale
-in the heap is skipped when it comes up. So nothing ever needs to be cancelled, and no event costs more than
-O(log n).
+A thing that waits (worker, pool, master) stores one deadline; arming again overwrites it, and what is stale in the heap
+is skipped when it comes up. So nothing ever needs to be cancelled, and no event costs more than O(log n).
+
+What changes for a worker changes its place in its pool's census and marks the pool as touched; the pool is settled at
+the end of the step. What a pool has to tell the master is a note.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.config.record import Record
 from entrypoint.core.actions import Report
+from entrypoint.core.census import Census, Roster
 from entrypoint.core.counters import Counters
 
 if TYPE_CHECKING:
@@ -24,16 +27,43 @@ if TYPE_CHECKING:
 
 NEVER = float("inf")
 
-# States of a worker. `backoff`: a slot that waits for its next life; the others have a process.
-BACKOFF, STARTING, READY, DRAINING, KILLING = "backoff", "starting", "ready", "draining", "killing"
-STATES = (BACKOFF, STARTING, READY, DRAINING, KILLING)
+# States of a worker; in all but the first it has a process, or what that left behind.
+BACKOFF = "backoff"  # a slot that waits for its next life
+SPAWNING = "spawning"  # a process was ordered
+STARTING = "starting"  # it boots
+READY = "ready"
+QUIESCING = "quiescing"  # it is to stop: no new connections, pre_stop, what it has accepted
+STOPPING = "stopping"  # it got its stop signal, or said that it stops
+ABORTING = "aborting"  # it hangs, and got its abort signal
+KILLED = "killed"  # SIGKILL was sent to it and all that is left of it
+LINGERING = "lingering"  # its main process is gone, others of its group are not
+STATES = (BACKOFF, SPAWNING, STARTING, READY, QUIESCING, STOPPING, ABORTING, KILLED, LINGERING)
 
-# Statuses of a pool. `waiting`: for the pools it comes after; `closed`: stopped with no worker left.
-WAITING, ACTIVE, STOPPING, CLOSED = "waiting", "active", "stopping", "closed"
+# The same in five words, for people and metrics.
+SHOWN = {
+    BACKOFF: "backoff",
+    SPAWNING: "starting",
+    STARTING: "starting",
+    READY: "ready",
+    QUIESCING: "draining",
+    STOPPING: "draining",
+    ABORTING: "killing",
+    KILLED: "killing",
+    LINGERING: "killing",
+}
+
+# What becomes of the place of a worker that was asked to go.
+GIVEN_UP = "given up"  # there are too many
+HANDED_OVER = "handed over"  # its successor is there
+HELD = "held"  # for the successor that comes when it is gone
+
+# Statuses of a pool. `waiting`: for the pools it comes after; `closing`: asked to stop; `closed`: no worker is left.
+WAITING, ACTIVE, CLOSING, CLOSED = "waiting", "active", "closing", "closed"
 
 # Phases of the master; `sweeping` is shown as part of `stopping`.
 PHASE_STARTING, PHASE_RUNNING, PHASE_DRAINING = "starting", "running", "draining"
 PHASE_STOPPING, PHASE_SWEEPING, PHASE_EXITED = "stopping", "sweeping", "exited"
+AT_WORK = (PHASE_STARTING, PHASE_RUNNING)  # nobody has asked the master to end
 
 HUP, INT, QUIT, KILL, USR1, USR2, TERM = 1, 2, 3, 9, 10, 12, 15
 CHLD, TTIN, TTOU, WINCH = 17, 21, 22, 28
@@ -56,6 +86,43 @@ class Template(Record):
         return mine == its and self._replace(sockets=()) == other._replace(sockets=())
 
 
+class Generation(Record):
+    """A revision of what a pool's workers are born with."""
+
+    number: int
+    template: Template
+
+
+class Wish(Record):
+    """That one worker goes, for the reason of that name."""
+
+    reason: str
+    first: bool = True  # a ready successor comes first; False: it goes at once, and is replaced when it is gone
+    urgency: int = 0  # of those that cannot all go, who has most of it goes first
+
+
+class Size(Record):
+    """How many workers a pool is to have, and who decided that."""
+
+    count: int
+    by: str  # configuration | person | limits | halted | removed
+
+
+class Note(Record):
+    """What a pool has to tell the master."""
+
+    what: str
+    pool: Pool
+    worker: Worker | None = None  # that decided it
+    status: int = 0  # its exit status
+    why: str = ""
+
+
+# Notes of a pool.
+POOL_READY, POOL_COMPLETED, POOL_FAILED = "ready", "completed", "failed"
+POOL_GAVE_UP, POOL_EMPTY, INIT_TIMED_OUT = "gave up", "empty", "init timed out"
+
+
 def address(socket: spec.Socket) -> tuple[object, ...]:
     """What makes a socket the one it is; its backlog, mode and owner can change."""
     # Any free port: every name gets one of its own.
@@ -67,9 +134,7 @@ class Worker:
     """One occupant of a slot, through one life. All times are seconds of one monotonic clock."""
 
     __slots__ = (
-        "available",
         "beat_at",
-        "beats",
         "boot_deadline",
         "born",
         "cause",
@@ -80,8 +145,8 @@ class Worker:
         "executed",
         "generation",
         "hook",
-        "killed",
         "outcome",
+        "place",
         "pool",
         "proven",
         "quiet_at",
@@ -89,23 +154,22 @@ class Worker:
         "ready_since",
         "reason",
         "restarts",
+        "roster",
         "serial",
-        "signalled",
         "slot",
         "state",
         "status",
         "stop_began",
         "stop_deadline",
-        "template",
     )
 
-    def __init__(self, pool: Pool, slot: int, serial: int, generation: int, template: Template) -> None:
+    def __init__(self, pool: Pool, slot: int, serial: int, generation: Generation) -> None:
         self.pool = pool
         self.slot = slot
         self.serial = serial
         self.generation = generation
-        self.template = template
         self.state = BACKOFF
+        self.roster: Roster | None = None  # where its pool counts it
         self.restarts = 0  # lives before this one that nobody had asked to end
         self.deadline = NEVER
         self.born = NEVER
@@ -118,18 +182,20 @@ class Worker:
         self.stop_began = NEVER
         self.ended_by = ""  # the reason that its end is counted under
         self.reason = ""  # why it was asked to go; empty: nobody asked
+        self.place = GIVEN_UP  # what becomes of its place then
         self.cause = ""  # what it did wrong, so that it has to go; counts as a death of its own
-        self.outcome: Outcome | None = None  # set when the main process is gone and its group is not
+        self.outcome: Outcome | None = None  # set when the main process is gone
         self.executed = False  # its program runs
         self.proven = False  # it has shown what its pool's readiness asks for
-        self.available = False  # ready for so long that a rollout relies on it
         self.hook = ""  # the lifecycle command that runs beside it
-        self.signalled = False  # the stop signal was sent
-        self.killed = False  # SIGKILL was sent at a deadline
         self.chosen = False  # the kernel may choose its own sockets
-        self.beats = False  # heartbeats are expected
-        self.beat_at = NEVER  # the latest one; NEVER: none since it is ready
+        self.beat_at = NEVER  # the latest heartbeat, or when it got ready; NEVER: it owes none
         self.status = ""  # what it says about itself
+
+    @property
+    def template(self) -> Template:
+        """What it was born with."""
+        return self.generation.template
 
 
 class Heartbeats:
@@ -148,44 +214,16 @@ class Heartbeats:
 
 
 class Rollout:
-    """The replacement of a pool's workers by those of another generation."""
+    """A pool's way to another generation: workers of all others are wished away."""
 
-    __slots__ = (
-        "available",
-        "back",
-        "began",
-        "deadline",
-        "fresh",
-        "generation",
-        "name",
-        "old",
-        "pool",
-        "progress_by",
-        "ready",
-        "reason",
-        "ripening",
-        "template",
-        "total",
-    )
+    __slots__ = ("back", "began", "generation", "progress_by", "reason")
 
-    def __init__(self, pool: Pool, generation: int, template: Template, now: float, *, back: bool = False) -> None:
-        self.name = pool.name
-        self.pool = pool
+    def __init__(self, generation: Generation, now: float, *, back: str = "") -> None:
         self.generation = generation
-        self.template = template
-        self.back = back  # to the last good generation, after a failure; cannot fail itself
-        self.reason = ""  # why it goes back
+        self.back = bool(back)  # to the last good generation, after a failure; cannot fail itself
+        self.reason = back  # why it goes back
         self.began = now
-        self.deadline = NEVER
-        self.progress_by = NEVER
-        staying = [w for w in pool.workers.values() if not w.reason]
-        self.old = {w.serial: w for w in staying if w.generation != generation}  # by birth
-        self.fresh = {w.serial: w for w in staying if w.generation == generation}
-        self.ready = self.available = sum(w.state == READY for w in self.fresh.values())
-        for w in staying:
-            w.available = w.state == READY and w.generation == generation
-        self.ripening: deque[Worker] = deque()  # ready, and not yet for long enough
-        self.total = len(self.old)
+        self.progress_by = NEVER  # it has failed if nothing has moved until then
 
 
 class Pool:
@@ -193,39 +231,47 @@ class Pool:
 
     __slots__ = (
         "after",
+        "born_last",
         "completed",
         "counters",
         "counts",
+        "current",
         "deadline",
         "dependents",
         "desired",
+        "ended",
         "executed",
         "failure",
         "failures",
         "finished",
         "free",
         "gave_up",
-        "generation",
         "halted",
+        "handed_over",
         "is_helper",
         "is_init",
+        "kept",
         "last_error",
-        "leaving",
-        "limit",
-        "live",
+        "limits_allow",
+        "may_start",
         "name",
-        "pinned",
+        "pin",
+        "queue",
         "removed",
         "restarts",
         "revision",
+        "ripening",
         "rollout",
+        "sized",
         "slots",
         "spec",
         "status",
         "stop_at",
-        "template",
+        "waits_for",
         "wanted",
         "was_ready",
+        "wished",
+        "wishes",
         "workers",
         "young",
     )
@@ -236,33 +282,43 @@ class Pool:
         self.is_init = is_init
         self.is_helper = is_helper  # a process of the master's own; stops last, and decides nothing
         self.status = WAITING
-        self.generation = 1  # the last good one, of `template`
-        self.template = template
+        self.current = Generation(1, template)  # the last good one
         self.wanted = template  # the one that was asked for last, whatever became of it
         self.revision = 1  # the latest number given to a generation
         self.rollout: Rollout | None = None
-        self.desired = pool.workers
-        self.limit = pool.workers  # what the configuration and the container's limits ask for
+        # Its size: who decides, and what came of it
+        self.limits_allow: int | None = None  # as many as the container's limits come to
+        self.pin: int | None = None  # as many as somebody has asked for
+        self.halted = False  # stopped by hand
+        self.removed = False  # no longer configured
+        self.finished = 0  # places whose work is done (restart policy never, on-failure)
+        self.desired = self.sized = Size(pool.workers, "configuration")
+        # Its workers
         self.workers: dict[int, Worker] = {}  # by serial, so in order of birth
         self.counts = dict.fromkeys(STATES, 0)
-        self.leaving = 0  # workers that were asked to go
-        self.live = 0  # workers that have a process
+        self.kept = Census()  # who is to stay
+        self.wished = Census()  # who is to go, and was not asked yet
+        self.wishes: dict[Worker, Wish] = {}  # about single workers; all others in `wished` are of another generation
+        self.handed_over = Roster()  # asked to go, while their successors are there
+        self.ripening: dict[int, Worker] = {}  # kept and ready, but not relied on yet; by serial, as they got ready
+        self.queue = Roster()  # whose turn it is to start, but too many start already
+        self.may_start = NEVER  # so many more
+        self.waits_for = ""  # what is in the way of its plan
+        self.ended: list[tuple[Worker, float]] = []  # and not yet counted; with a random number for the jitter
+        self.born_last = NEVER  # when its youngest worker was born
         self.free: list[int] = []  # heap of free slots below `slots`
         self.slots = 0  # slots ever used
         self.after: list[Pool] = []
         self.dependents: list[Pool] = []  # pools that come after this one
+        # Its failures
         self.failures = 0  # failed boots in a row
         self.young: deque[Worker] = deque()  # in order of birth; may reach min_uptime and end the row
-        self.deadline = NEVER  # when the first of `young` reaches min_uptime
+        self.deadline = NEVER  # when it is to be looked at again
         self.executed = False  # its program has been executed once
         self.was_ready = False  # all desired workers were ready once
-        self.finished = 0  # slots completed (restart policy never, on-failure)
         self.failure = ""  # why it can never be ready any more; only of one that is critical
         self.gave_up = False  # no worker is started any more
         self.completed = False  # every worker it should run has ended for good
-        self.pinned = False  # sized by hand, not by limits
-        self.halted = False  # stopped by hand
-        self.removed = False  # no longer configured
         self.last_error = ""
         self.restarts = 0
         self.counters = Counters()
@@ -271,7 +327,21 @@ class Pool:
     @property
     def size(self) -> int:
         """How many workers it is to have now."""
-        return 0 if self.halted or self.removed else self.desired
+        return self.sized.count
+
+    @property
+    def target(self) -> Generation:
+        """What its new workers are born with."""
+        return self.current if self.rollout is None else self.rollout.generation
+
+    @property
+    def available(self) -> int:
+        """How many of those that stay have been ready for so long that others may go."""
+        return len(self.kept.ready) - len(self.ripening)
+
+    def is_stale(self, w: Worker) -> bool:
+        """Whether a rollout is to replace the worker."""
+        return self.rollout is not None and w.generation.number != self.rollout.generation.number
 
     @property
     def is_ready(self) -> bool:
@@ -304,7 +374,6 @@ class Master:
 
     __slots__ = (
         "actions",
-        "amnesty_at",
         "asked_at",
         "deadline",
         "deadlines",
@@ -325,17 +394,21 @@ class Master:
         "interrupted",
         "killed",
         "name",
+        "notes",
         "phase",
         "pools",
         "refusals",
         "requested",
+        "resumed_at",
         "sequence",
         "serial",
         "signals",
         "sockets",
+        "sockets_unused",
         "spec",
         "stall",
         "sweeps",
+        "touched",
         "workers",
     )
 
@@ -344,11 +417,13 @@ class Master:
         self.spec = config
         self.phase = PHASE_STARTING
         self.deadline = NEVER
-        self.deadlines: list[tuple[float, int, Worker | Pool | Heartbeats | Rollout | Master]] = []
+        self.deadlines: list[tuple[float, int, Worker | Pool | Heartbeats | Master]] = []
         self.sequence = 0
         self.serial = 0
         self.actions: list[Action] = []
         self.workers: dict[int, Worker] = {}
+        self.touched: dict[Pool, None] = {}  # pools to be settled, in order
+        self.notes: deque[Note] = deque()  # what pools have to tell
         self.heartbeats: dict[float, Heartbeats] = {}  # by timeout
         self.pools: dict[str, Pool] = {}
         self.init: list[Pool] = []  # one-shot commands still to run or running
@@ -357,10 +432,11 @@ class Master:
         self.drain_delay = config.shutdown.drain_delay
         self.sockets = {s.name: s for s in config.sockets}
         self.held_sockets = {address(s): s for s in config.sockets}  # that the shell has open
+        self.sockets_unused = False  # some of them may be
         self.refusals = 0  # spawns in a row that the kernel refused
         self.held_until = 0.0  # no spawn before this
         self.stall = STALL  # seconds that deadlines may be late before the master itself is to blame
-        self.amnesty_at = -NEVER  # until then nobody could have been heard
+        self.resumed_at = -NEVER  # when the master last ran again after a stall: before that nobody could be heard
         self.requested = False  # somebody asked for the stop
         self.interrupted = False  # by INT, once
         self.asked_at = NEVER  # the first TERM or INT
@@ -377,7 +453,7 @@ class Master:
 
     # -- deadlines -------------------------------------------------------------------------------------------
 
-    def arm(self, target: Worker | Pool | Heartbeats | Rollout | Master, when: float) -> None:
+    def arm(self, target: Worker | Pool | Heartbeats | Master, when: float) -> None:
         """Give `target` its one deadline."""
         if when == target.deadline:
             return
@@ -393,7 +469,7 @@ class Master:
             heappop(heap)
         return heap[0][0] if heap else NEVER
 
-    def due(self, now: float) -> Worker | Pool | Heartbeats | Rollout | Master | None:
+    def take_due(self, now: float) -> Worker | Pool | Heartbeats | Master | None:
         """Take the next thing whose deadline has passed."""
         if self.next_deadline() > now:
             return None
@@ -403,69 +479,116 @@ class Master:
 
     # -- workers ---------------------------------------------------------------------------------------------
 
-    def add_worker(self, pool: Pool, when: float, *, fresh: bool = False, restarts: int = 0) -> Worker:
-        """Take the lowest free slot for a worker to be spawned at `when`; `fresh`: of the generation that comes."""
+    def add_worker(self, pool: Pool, when: float, generation: Generation, restarts: int = 0) -> Worker:
+        """Take the lowest free slot for a worker to be spawned at `when`."""
         if pool.free:
             slot = heappop(pool.free)
         else:
             slot = pool.slots
             pool.slots += 1
         self.serial += 1
-        rollout = pool.rollout
-        if rollout is not None and fresh:
-            worker = Worker(pool, slot, self.serial, rollout.generation, rollout.template)
-        else:
-            worker = Worker(pool, slot, self.serial, pool.generation, pool.template)
+        worker = Worker(pool, slot, self.serial, generation)
         worker.restarts = restarts
         self.workers[worker.serial] = pool.workers[worker.serial] = worker
         pool.counts[BACKOFF] += 1
-        if rollout is not None:
-            side = rollout.fresh if worker.generation == rollout.generation else rollout.old
-            side[worker.serial] = worker
+        self.enroll(worker)
         self.arm(worker, when)
         return worker
 
     def remove_worker(self, worker: Worker) -> None:
         """Free the worker's slot."""
         pool = worker.pool
-        if worker.state == READY:
-            self.enter(worker, KILLING)
         del self.workers[worker.serial], pool.workers[worker.serial]
         if worker.template.heartbeat in self.heartbeats:
             self.heartbeats[worker.template.heartbeat].workers.pop(worker.serial, None)
         pool.counts[worker.state] -= 1
-        if worker.reason:
-            pool.leaving -= 1
-        else:
-            self._forget(worker)
+        pool.queue.discard(worker)
+        pool.wishes.pop(worker, None)
+        self._move(worker, None)
         worker.deadline = NEVER
         heappush(pool.free, worker.slot)
+        self.touch(pool)
 
-    def ask_to_go(self, worker: Worker, reason: str) -> None:
-        """Count the worker as one that leaves: somebody else's matter, unlike a `cause`."""
-        worker.reason = reason
-        worker.pool.leaving += 1
-        self._forget(worker)
-
-    def _forget(self, worker: Worker) -> None:
-        rollout = worker.pool.rollout
-        if rollout is not None:
-            rollout.old.pop(worker.serial, None)
-            rollout.fresh.pop(worker.serial, None)
+    def vacate(self, worker: Worker, chance: float) -> None:
+        """Nothing is left of a worker; its pool is to find out what that means. `chance` is for the jitter."""
+        self.remove_worker(worker)
+        worker.pool.ended.append((worker, chance))
 
     def enter(self, worker: Worker, state: str) -> None:
         """Move the worker to another state."""
         counts = worker.pool.counts
         counts[worker.state] -= 1
         counts[state] += 1
-        rollout = worker.pool.rollout
-        if rollout is not None and worker.generation == rollout.generation and READY in (state, worker.state):
-            rollout.ready += 1 if state == READY else -1
-            if worker.available and state != READY:
-                rollout.available -= 1
-        if state != READY:
-            worker.available = False
         worker.state = state
+        self.enroll(worker)
+
+    def ask_to_go(self, worker: Worker, reason: str) -> None:
+        """Count the worker as one that leaves, unless it has left: somebody else's matter, unlike a `cause`."""
+        if not worker.reason and worker.outcome is None:
+            worker.reason = reason
+            worker.pool.wishes.pop(worker, None)
+            self.enroll(worker)
+
+    def wish(self, worker: Worker, wish: Wish) -> None:
+        """Have the worker go, when its pool finds that it can."""
+        worker.pool.wishes[worker] = wish
+        self.enroll(worker)
+        self.touch(worker.pool)
+
+    def watch_uptime(self, worker: Worker) -> None:
+        """Remember a life as one that may reach min_uptime, and so end a row of failures."""
+        pool = worker.pool
+        if pool.spec.restart.min_uptime > 0:
+            pool.young.append(worker)
+            if pool.failures:
+                self.touch(pool)
+
+    # -- the census of a pool --------------------------------------------------------------------------------
+
+    def touch(self, pool: Pool) -> None:
+        """Have the pool settled at the end of the step."""
+        self.touched[pool] = None
+
+    def note(self, note: Note) -> None:
+        """Tell the master something about a pool."""
+        self.notes.append(note)
+
+    def enroll(self, worker: Worker) -> None:
+        """Count the worker where it belongs now."""
+        pool = worker.pool
+        roster: Roster | None
+        if worker.reason:
+            roster = {HELD: pool.kept.ending, HANDED_OVER: pool.handed_over}.get(worker.place)
+        else:
+            side = pool.wished if worker in pool.wishes or pool.is_stale(worker) else pool.kept
+            if worker.state == READY:
+                roster = side.ready
+            elif worker.state in (SPAWNING, STARTING):
+                roster = side.booting
+            else:
+                roster = side.waiting if worker.state == BACKOFF else side.ending
+        if roster is not worker.roster:
+            self._move(worker, roster)
+            self.touch(pool)
+
+    def enroll_all(self, pool: Pool) -> None:
+        """Count every worker of the pool again: another generation is wanted."""
+        for worker in pool.workers.values():
+            self.enroll(worker)
+        pool.ripening = dict(sorted(pool.ripening.items(), key=lambda item: item[1].ready_since))
+        self.touch(pool)
+
+    def _move(self, worker: Worker, roster: Roster | None) -> None:
+        pool = worker.pool
+        if worker.roster is not None:
+            worker.roster.discard(worker)
+            if worker.roster is pool.kept.ready:
+                pool.ripening.pop(worker.serial, None)
+        worker.roster = roster
+        if roster is not None:
+            roster.add(worker)
+            if roster is pool.kept.ready:
+                pool.ripening[worker.serial] = worker
 
     # -- orders ----------------------------------------------------------------------------------------------
 

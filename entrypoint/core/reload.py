@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.core import pool as pools
-from entrypoint.core import rollout
-from entrypoint.core.actions import Answer, CloseSockets, Inspect
+from entrypoint.core import phases, rollout
+from entrypoint.core.actions import Answer, Inspect
 from entrypoint.core.events import SpecRejected
-from entrypoint.core.model import ACTIVE, PHASE_RUNNING, PHASE_STARTING, READY, STALL, WAITING, Pool, Template, address
+from entrypoint.core.model import ACTIVE, AT_WORK, READY, STALL, WAITING, Generation, Pool, Template, address
+from entrypoint.core.settle import settle
 
 if TYPE_CHECKING:
     from entrypoint.config import spec
@@ -48,7 +48,7 @@ def rejected(m: Master, event: SpecRejected) -> None:
 
 def changed(m: Master, event: SpecChanged, now: float) -> None:
     """Bring pools and sockets to what the new configuration says."""
-    if m.phase not in (PHASE_STARTING, PHASE_RUNNING):
+    if m.phase not in AT_WORK:
         rejected(m, SpecRejected(("cannot reload: the master is stopping",), event.asker))
         return
     new = event.spec
@@ -61,7 +61,7 @@ def changed(m: Master, event: SpecChanged, now: float) -> None:
     rollouts = []
     configured = {p.name for p in new.pools}
     for pool in [p for p in m.pools.values() if p.name not in configured and not p.removed]:
-        pools.remove(m, pool, now)
+        remove(m, pool)
     before = m.pools
     m.pools = {}
     for each in new.pools:
@@ -73,11 +73,20 @@ def changed(m: Master, event: SpecChanged, now: float) -> None:
         if generation:
             rollouts.append((each.name, generation))
     if not m.init:
-        pools.start_waiting(m, m.pools.values(), now)
-        pools.all_started(m)
-    release_sockets(m)
+        phases.start_waiting(m, m.pools.values())
+    m.sockets_unused = True
+    settle(m, now)  # what it orders comes before the answer
     if event.asker:
         m.order(Answer(event.asker, rollouts=tuple(rollouts)))
+
+
+def remove(m: Master, pool: Pool) -> None:
+    """It is no longer configured: its workers go, then the pool."""
+    pool.removed = True
+    m.report("info", "pool_removed", pool)
+    rollout.end(m, pool, "aborted", "the pool was removed")
+    phases.forget(m, pool)
+    m.touch(pool)
 
 
 def needs_restart(old: spec.Spec, new: spec.Spec) -> list[str]:
@@ -101,9 +110,8 @@ def update(m: Master, pool: Pool, new: spec.Pool, now: float, *, roll: bool) -> 
         pool.removed = False
         pool.was_ready = False
     if (old.workers, old.auto) != (new.workers, new.auto):
-        pool.limit = new.workers
-        pool.pinned = False
-        pools.resize(m, pool, new.workers, now)
+        pool.limits_allow = pool.pin = None
+    m.touch(pool)
     if pool.status not in (ACTIVE, WAITING) or pool.gave_up:
         return 0
     if old.liveness != new.liveness:
@@ -112,16 +120,16 @@ def update(m: Master, pool: Pool, new: spec.Pool, now: float, *, roll: bool) -> 
                 m.order(Inspect(w.serial, "live", new.liveness))
     wanted = template(m, new)
     if pool.status == WAITING and not roll:
-        pool.template = pool.wanted = wanted
+        pool.wanted = wanted
+        pool.current = Generation(pool.current.number, wanted)
     elif roll or not wanted.same(pool.wanted):
         return roll_to(m, pool, wanted, now, again=roll)
-    pools.reconcile(m, pool, now)
     return 0
 
 
 def roll_to(m: Master, pool: Pool, wanted: Template, now: float, *, again: bool) -> int:
     """Roll the pool to a template; to the one that it has only if that is asked for."""
-    if again or not wanted.same(pool.template):
+    if again or not wanted.same(pool.current.template):
         return rollout.start(m, pool, wanted, now)
     # The change that is being rolled out, or has failed, was taken back.
     pool.wanted = wanted
@@ -129,18 +137,3 @@ def roll_to(m: Master, pool: Pool, wanted: Template, now: float, *, again: bool)
         rollout.end(m, pool, "aborted", "the change was taken back")
         rollout.roll_back(m, pool, now, "the change was taken back")
     return 0
-
-
-def release_sockets(m: Master) -> None:
-    """Close what is configured no longer and what no pool, whatever its generation, would hand to a worker."""
-    used = {address(s) for s in m.sockets.values()}
-    for pool in m.pools.values():
-        if not pool.removed:
-            used.update(address(s) for s in pool.template.sockets)
-            if pool.rollout is not None:
-                used.update(address(s) for s in pool.rollout.template.sockets)
-    unused = tuple(s for key, s in m.held_sockets.items() if key not in used)
-    if unused and m.phase in (PHASE_STARTING, PHASE_RUNNING):
-        for socket in unused:
-            del m.held_sockets[address(socket)]
-        m.order(CloseSockets(unused, forget=True))

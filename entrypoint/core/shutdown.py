@@ -9,13 +9,13 @@ from entrypoint.core.actions import CloseSockets, Exit, Sweep
 from entrypoint.core.model import (
     ACTIVE,
     CLOSED,
+    CLOSING,
     KILL,
     NEVER,
     PHASE_DRAINING,
     PHASE_EXITED,
     PHASE_STOPPING,
     PHASE_SWEEPING,
-    STOPPING,
     TERM,
     WAITING,
     address,
@@ -54,21 +54,27 @@ def begin(m: Master, now: float, reason: str, *, delay: bool) -> None:
     m.phase = PHASE_DRAINING
     grace = m.spec.shutdown.grace_period
     m.ends_by = now + grace - SWEEP_GRACE - MARGIN if grace else NEVER
-    rollout.freeze(m)
+    freeze(m)
     for pool in [*m.init, *m.pools.values()]:
         own = pool.spec.stop.delay
         serves = delay and pool.status == ACTIVE and not pool.is_init  # else there is nothing to drain
         pool.stop_at = now + ((m.drain_delay if own is None else own) if serves else 0.0)
     last = max(pool.stop_at for pool in m.pools.values())
     m.report("info", "shutdown", reason=reason, drain_delay=round(last - now, 3))
-    advance(m, now)
+    stop_pools(m, now)
+
+
+def freeze(m: Master) -> None:
+    """From now on everybody serves on, until all are stopped: nobody goes for another reason."""
+    for pool in m.pools.values():
+        rollout.freeze(m, pool)
 
 
 def end_drain(m: Master, now: float) -> None:
     """Stop waiting; the order of pools stays."""
     for pool in m.pools.values():
         pool.stop_at = min(pool.stop_at, now)
-    advance(m, now)
+    stop_pools(m, now)
 
 
 def quit_now(m: Master, now: float) -> None:
@@ -84,27 +90,27 @@ def quit_now(m: Master, now: float) -> None:
     m.phase = PHASE_STOPPING
     everything = [*m.init, *m.pools.values()]
     for pool in everything:
-        if pool.status not in (STOPPING, CLOSED):
+        if pool.status not in (CLOSING, CLOSED):
             close_sockets(m, pool)
-            pool.status = STOPPING
-    rollout.freeze(m)
+            pool.status = CLOSING
+    freeze(m)
     for w in list(m.workers.values()):
         if not w.pool.is_helper:
-            worker.happen(m, w, worker.HURRY, now)
+            worker.dispatch(m, w, worker.HURRY, now)
     for pool in everything:
-        if pool.status == STOPPING and not pool.workers:
+        if pool.status == CLOSING and not pool.workers:
             pool.status = CLOSED
-    advance(m, now)
+    stop_pools(m, now)
 
 
-def advance(m: Master, now: float) -> None:
+def stop_pools(m: Master, now: float) -> None:
     """Stop every pool whose time has come; with none left, sweep."""
     pools = [*m.init, *m.pools.values()]
     progress = True
     while progress:
         progress = False
         for pool in pools:
-            if pool.status in (STOPPING, CLOSED) or pool.stop_at > now:
+            if pool.status in (CLOSING, CLOSED) or pool.stop_at > now:
                 continue
             if pool.status == WAITING or all(p.status == CLOSED for p in pool.dependents):
                 stop_pool(m, pool, now)
@@ -113,7 +119,7 @@ def advance(m: Master, now: float) -> None:
         if stop_helpers(m, now):
             sweep(m, now)
         return
-    upcoming = [p.stop_at for p in pools if p.status not in (STOPPING, CLOSED) and p.stop_at > now]
+    upcoming = [p.stop_at for p in pools if p.status not in (CLOSING, CLOSED) and p.stop_at > now]
     if not upcoming:
         m.phase = PHASE_STOPPING
     m.arm(m, min(upcoming, default=NEVER))
@@ -123,7 +129,7 @@ def stop_helpers(m: Master, now: float) -> bool:
     """The master's own processes stop when no worker needs them any more; whether they are gone."""
     m.phase = PHASE_STOPPING if m.phase == PHASE_DRAINING else m.phase
     for pool in m.helpers.values():
-        if pool.status not in (STOPPING, CLOSED):
+        if pool.status not in (CLOSING, CLOSED):
             stop_pool(m, pool, now)
     return all(p.status == CLOSED for p in m.helpers.values())
 
@@ -131,10 +137,10 @@ def stop_helpers(m: Master, now: float) -> bool:
 def stop_pool(m: Master, pool: Pool, now: float) -> None:
     """Ask all workers of the pool to go."""
     close_sockets(m, pool)
-    pool.status = STOPPING
+    pool.status = CLOSING
     m.arm(pool, NEVER)
     for w in list(pool.workers.values()):
-        worker.happen(m, w, worker.DRAIN, now, "shutdown")
+        worker.dispatch(m, w, worker.DRAIN, now, "shutdown")
     if not pool.workers:
         pool.status = CLOSED
 
@@ -144,8 +150,8 @@ def close_sockets(m: Master, pool: Pool) -> None:
     others = {
         address(s)
         for p in m.pools.values()
-        if p is not pool and p.status not in (STOPPING, CLOSED)
-        for s in p.template.sockets
+        if p is not pool and p.status not in (CLOSING, CLOSED)
+        for s in p.current.template.sockets
     }
     mine = [key for key in m.held_sockets if key not in others]
     if mine:
@@ -156,7 +162,7 @@ def pool_closed(m: Master, pool: Pool, now: float) -> None:
     """The last worker of a stopping pool is gone."""
     pool.status = CLOSED
     m.report("debug" if pool.is_helper else "info", "pool_stopped", pool)
-    advance(m, now)
+    stop_pools(m, now)
 
 
 def sweep(m: Master, now: float) -> None:
@@ -169,10 +175,10 @@ def sweep(m: Master, now: float) -> None:
     m.arm(m, now + SWEEP_GRACE)
 
 
-def due(m: Master, now: float) -> None:
-    """The master's own deadline: a drain delay, or a pass of the sweep."""
+def next_pass(m: Master, now: float) -> None:
+    """The master's own deadline has come: a drain delay is over, or a pass of the sweep."""
     if m.phase != PHASE_SWEEPING:
-        advance(m, now)
+        stop_pools(m, now)
     elif m.sweeps >= SWEEP_PASSES:
         m.report("error", "sweep_failed", error="cannot end every process: some are still there after SIGKILL")
         leave(m)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.core import ending, health, pool
+from entrypoint.core import ending, health
 from entrypoint.core.actions import Inspect, RunHook, Select, Signal, Spawn
-from entrypoint.core.model import BACKOFF, NEVER, READY, STARTING
+from entrypoint.core.model import BACKOFF, HELD, NEVER, READY, SPAWNING, STARTING
 
 if TYPE_CHECKING:
-    from entrypoint.core.events import Executed, Hidden, HookEnded, Notified, Proved, Spawned, SpawnRefused
+    from entrypoint.core.events import Executed, HookEnded, Notified, NotVisible, Proved, Spawned, SpawnRefused
     from entrypoint.core.model import Master, Worker
 
 
@@ -18,25 +18,34 @@ def spawn(m: Master, w: Worker, now: float, _: None) -> None:
     if now < m.held_until:  # the kernel refused a spawn a moment ago; ask again only then
         m.arm(w, m.held_until)
         return
-    m.enter(w, STARTING)
-    m.order(Spawn(w.serial, w.pool.name, w.slot, w.generation, w.template))
+    pool = w.pool
+    if pool.may_start < 1:  # too many start already: its pool says when
+        pool.queue.add(w)
+        m.touch(pool)
+        return
+    pool.may_start -= 1
+    m.enter(w, SPAWNING)
+    m.order(Spawn(w.serial, pool.name, w.slot, w.generation.number, w.template))
 
 
 def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:
     """It has a process, and so much time to get ready."""
-    w.born = now
-    w.pool.live += 1
-    w.pool.counters.spawns += 1
+    pool = w.pool
+    w.born = pool.born_last = now
+    pool.counters.spawns += 1
     m.refusals = 0
-    timeout = w.pool.spec.boot_timeout
+    m.enter(w, STARTING)
+    timeout = pool.spec.boot_timeout
     w.boot_deadline = now + timeout if timeout else NEVER
     m.arm(w, w.boot_deadline)
-    if w.pool.spec.ready.when == "alive" and w.pool.spec.restart.min_uptime > 0:
-        pool.watch_uptime(m, w, now)
+    if pool.spec.ready.when == "alive":
+        m.watch_uptime(w)
     for signum in m.held_signals:
         m.order(Signal(w.serial, signum))
     m.held_signals.clear()
     m.report("info", "worker_started", w)
+    if w.reason:  # it was asked to go meanwhile
+        ending.begin_stop(m, w, now)
 
 
 def refused(m: Master, w: Worker, now: float, event: SpawnRefused) -> None:
@@ -45,10 +54,13 @@ def refused(m: Master, w: Worker, now: float, event: SpawnRefused) -> None:
     backoff = w.pool.spec.restart.backoff
     delay = min(backoff.max, backoff.initial * backoff.factor ** min(m.refusals - 1, 64))
     m.held_until = now + delay
-    m.enter(w, BACKOFF)
-    m.arm(w, m.held_until)
     w.pool.last_error = event.error
     m.report("error", "spawn_refused", w, error=event.error, retry_in=round(delay, 3))
+    m.enter(w, BACKOFF)
+    if w.reason:
+        m.remove_worker(w)
+    else:
+        m.arm(w, m.held_until)
 
 
 def executed(m: Master, w: Worker, now: float, _: Executed) -> None:
@@ -79,7 +91,7 @@ def proved(m: Master, w: Worker, now: float, _: Proved) -> None:
     try_ready(m, w, now)
 
 
-def hidden(m: Master, w: Worker, now: float, event: Hidden) -> None:
+def not_visible(m: Master, w: Worker, now: float, event: NotVisible) -> None:
     """It cannot be seen from outside: being alive for a while has to do."""
     after = w.pool.spec.ready.after
     m.report("warning", "worker_not_visible", w, error=event.error, ready_after=after)
@@ -89,18 +101,19 @@ def hidden(m: Master, w: Worker, now: float, event: Hidden) -> None:
 
 def heard_starting(m: Master, w: Worker, now: float, event: Notified) -> None:
     """It speaks before it is ready."""
-    health.note(w, event)
+    health.keep_status(w, event)
     if event.extend:
         w.boot_deadline = min(max(w.boot_deadline, now + event.extend), m.ends_by)
     if event.ready and w.pool.spec.ready.when == "notify":
         w.proven = True
-        try_ready(m, w, now)
-    if w.state == STARTING and event.hung:
+        if try_ready(m, w, now):
+            if event.hung or event.stopping:
+                health.heard_ready(m, w, now, event._replace(ready=False))
+            return
+    if event.hung:
         health.abort(m, w, now, "heartbeat_timeout", 0.0)
-    elif w.state == STARTING:
+    else:
         wait(m, w)
-    elif w.state == READY and (event.hung or event.stopping):
-        health.heard_ready(m, w, now, event._replace(ready=False))
 
 
 def started_hook_ended(m: Master, w: Worker, now: float, event: HookEnded) -> None:
@@ -119,16 +132,15 @@ def starting_due(m: Master, w: Worker, now: float, _: None) -> None:
     """It has been alive for long enough, or has not got ready in time."""
     if now >= w.ready_at:
         w.proven = True
-        try_ready(m, w, now)
+        if try_ready(m, w, now):
+            return
     timeout = w.pool.spec.boot_timeout
-    if w.state != STARTING:
-        return
-    if now < max(w.boot_deadline, m.amnesty_at + timeout):
-        w.boot_deadline = max(w.boot_deadline, m.amnesty_at + timeout)
+    if now < max(w.boot_deadline, m.resumed_at + timeout):
+        w.boot_deadline = max(w.boot_deadline, m.resumed_at + timeout)
         wait(m, w)
     elif w.pool.is_init:
         m.report("error", "init_timeout", w, timeout=timeout)
-        w.cause = "boot_timeout"
+        w.cause, w.place = "boot_timeout", HELD
         ending.drain(m, w, now, "boot_timeout")
     else:
         health.abort(m, w, now, "boot_timeout", timeout)
@@ -139,13 +151,13 @@ def wait(m: Master, w: Worker) -> None:
     m.arm(w, w.boot_deadline if w.proven else min(w.ready_at, w.boot_deadline))
 
 
-def try_ready(m: Master, w: Worker, now: float) -> None:
+def try_ready(m: Master, w: Worker, now: float) -> bool:
     """It is ready once its program runs, has proved able to work, and no post_start command is busy."""
-    if not (w.proven and w.executed) or w.hook or w.state != STARTING:
-        return
+    if not (w.proven and w.executed) or w.hook:
+        return False
     spec, template = w.pool.spec, w.template
-    m.enter(w, READY)
     w.ready_since = now
+    m.enter(w, READY)
     w.pool.counters.boot.observe(now - w.born)
     m.arm(w, NEVER)
     choose(m, w)
@@ -154,7 +166,9 @@ def try_ready(m: Master, w: Worker, now: float) -> None:
     if spec.liveness is not None:
         m.order(Inspect(w.serial, "live", spec.liveness))
     m.report("info", "worker_ready", w, duration=round(now - w.born, 3))
-    pool.one_is_ready(m, w, now)
+    if spec.ready.when != "alive":
+        m.watch_uptime(w)
+    return True
 
 
 def choose(m: Master, w: Worker) -> None:

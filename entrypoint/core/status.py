@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core.model import (
     ACTIVE,
+    AT_WORK,
     BACKOFF,
     NEVER,
     PHASE_EXITED,
-    PHASE_RUNNING,
     PHASE_STARTING,
     PHASE_STOPPING,
     PHASE_SWEEPING,
     READY,
-    STOPPING,
+    SHOWN,
     WAITING,
 )
 
@@ -33,7 +33,7 @@ def phase(m: Master) -> str:
 
 def readiness(m: Master) -> tuple[bool, str]:
     """Whether the whole can take work, and why not."""
-    if m.phase not in (PHASE_STARTING, PHASE_RUNNING):
+    if m.phase not in AT_WORK:
         return False, "stopping"
     if m.phase == PHASE_STARTING and m.init:
         return False, f"{m.init[0].name} is running"
@@ -97,20 +97,20 @@ def _pool(pool: Pool, now: float, zero: float, pids: Mapping[int, int]) -> dict[
         (
             w.slot,
             pids.get(w.serial),
-            w.state,
-            w.generation,
+            SHOWN[w.state],
+            w.generation.number,
             zero + w.born if w.born != NEVER else None,
             w.restarts,
-            zero + w.beat_at if w.beats else None,
+            zero + w.beat_at if w.beat_at != NEVER else None,
             w.status,
         )
         for w in pool.workers.values()
     ]
     return {
         "desired": pool.size,
-        "pinned": pool.pinned,
+        "pinned": pool.pin is not None,
         "ready": pool.counts[READY],
-        "generation": pool.generation,
+        "generation": pool.current.number,
         "state": state(pool),
         "restarts": pool.restarts,
         "last_error": pool.last_error,
@@ -128,7 +128,7 @@ def state(pool: Pool) -> str:
     if pool.status == WAITING:
         return "waiting"
     if pool.removed or pool.status != ACTIVE:
-        return STOPPING
+        return "stopping"
     if pool.halted:
         return "stopped"
     if pool.counts[BACKOFF] and pool.failures > 1:
@@ -139,12 +139,12 @@ def state(pool: Pool) -> str:
 def _rollout(pool: Pool, rollout: Rollout | None, now: float) -> dict[str, Any] | None:
     if rollout is None:
         return None
-    name = "replacing" if rollout.old or rollout.available < pool.size else "watching"
+    name = "replacing" if len(pool.wished) or pool.available < pool.size else "watching"
     return {
-        "generation": rollout.generation,
+        "generation": rollout.generation.number,
         "phase": "rolling back" if rollout.back else name,
         "since_seconds": round(now - rollout.began, 3),
-        "replaced": rollout.available,
+        "replaced": pool.available,
         "total": pool.size,
         "reason": rollout.reason,
     }

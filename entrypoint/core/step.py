@@ -1,4 +1,7 @@
-"""The one way into the core: a fact goes in, orders come out."""
+"""The one way into the core: a fact goes in, orders come out.
+
+First the fact itself: the row of a worker, a signal, a request. Then what was touched by it is settled.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.config.spec import Backoff, Ready, Restart, Stop
 from entrypoint.config.spec import Pool as PoolSpec
-from entrypoint.core import asked, health, reload, rollout, shutdown, worker
-from entrypoint.core import pool as pools
+from entrypoint.core import asked, health, phases, reload, shutdown, worker
 from entrypoint.core.actions import Reload, Signal
 from entrypoint.core.events import (
     Asked,
@@ -15,7 +17,7 @@ from entrypoint.core.events import (
     Childless,
     Event,
     HelperWanted,
-    Resized,
+    LimitsRead,
     SignalReceived,
     SpecChanged,
     SpecRejected,
@@ -24,15 +26,14 @@ from entrypoint.core.events import (
     Ticked,
 )
 from entrypoint.core.model import (
+    AT_WORK,
     HUP,
     INT,
     NEVER,
     PHASE_DRAINING,
-    PHASE_RUNNING,
-    PHASE_STARTING,
     PHASE_STOPPING,
     QUIT,
-    STARTING,
+    SPAWNING,
     TERM,
     TTIN,
     TTOU,
@@ -41,10 +42,10 @@ from entrypoint.core.model import (
     Heartbeats,
     Master,
     Pool,
-    Rollout,
     Template,
     Worker,
 )
+from entrypoint.core.settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,48 +123,46 @@ def step(m: Master, event: Event, now: float) -> list[Action]:
     if about is None:
         _WHOLE[type(event)](m, event, now)
     elif about in m.workers:  # else: told about one that is gone, or was given up as unkillable
-        worker.happen(m, m.workers[about], type(event), now, event)
+        worker.dispatch(m, m.workers[about], type(event), now, event)
+    settle(m, now)
     actions, m.actions = m.actions, []
     return actions
 
 
-def helper_wanted(m: Master, event: HelperWanted, now: float) -> None:
+def helper_wanted(m: Master, event: HelperWanted, _now: float) -> None:
     """Start a process of the master's own, unless it is there or not worth it any more."""
-    if event.name not in m.helpers and m.phase in (PHASE_STARTING, PHASE_RUNNING):
+    if event.name not in m.helpers and m.phase in AT_WORK:
         m.helpers[event.name] = helper_pool(event.name, event.process, event.stop_timeout)
-        pools.start(m, m.helpers[event.name], now)
+        phases.start(m, m.helpers[event.name])
 
 
 def tick(m: Master, _event: Ticked, now: float) -> None:
     """Handle what is due, up to one spawn: a spawn takes the shell a millisecond, and a TERM must not wait."""
-    while (target := m.due(now)) is not None:
+    while (target := m.take_due(now)) is not None:
         if isinstance(target, Worker):
-            worker.happen(m, target, worker.DUE, now)
-            if target.state == STARTING:
+            worker.dispatch(m, target, worker.DUE, now)
+            if target.state == SPAWNING:
                 return
         elif isinstance(target, Pool):
-            pools.uptime_due(m, target, now)
+            m.touch(target)
         elif isinstance(target, Heartbeats):
-            for w in health.overdue(m, target, now):
-                worker.happen(m, w, worker.DUE, now)
-        elif isinstance(target, Rollout):
-            rollout.due(m, target, now)
+            for w in health.take_silent(m, target, now):
+                worker.dispatch(m, w, worker.SILENT, now)
         else:
-            shutdown.due(m, now)
+            shutdown.next_pass(m, now)
 
 
-def resized(m: Master, event: Resized, now: float) -> None:
-    """Follow the container's limits, unless somebody has pinned the size."""
+def limits_read(m: Master, event: LimitsRead, _now: float) -> None:
+    """The container's limits may ask for another size."""
     pool = m.pools.get(event.pool)
     if pool is not None:
-        pool.limit = event.workers
-        if not pool.pinned:
-            pools.resize(m, pool, event.workers, now)
+        pool.limits_allow = event.workers
+        m.touch(pool)
 
 
 def stalled(m: Master, event: Stalled, now: float) -> None:
     """Nobody could have been heard, or seen to be late, while the master itself did not run."""
-    m.amnesty_at = now
+    m.resumed_at = now
     m.report("warning", "master_stalled", seconds=round(event.seconds, 3))
 
 
@@ -185,9 +184,9 @@ def received(m: Master, event: SignalReceived, now: float) -> None:
         shutdown.quit_now(m, now)
     elif what in ("scale_up", "scale_down"):
         first = next(iter(m.pools.values()))
-        first.pinned = True
-        pools.resize(m, first, max(1, first.desired + (1 if what == "scale_up" else -1)), now)
-    elif what in ("restart", "reload") and m.phase in (PHASE_STARTING, PHASE_RUNNING):
+        first.pin = max(1, first.desired.count + (1 if what == "scale_up" else -1))
+        m.touch(first)
+    elif what in ("restart", "reload") and m.phase in AT_WORK:
         m.order(Reload(roll_all=what == "restart"))
 
 
@@ -203,7 +202,7 @@ def forward(m: Master, signum: int) -> None:
 
 
 _WHOLE: dict[type, Callable[[Master, Any, float], None]] = {
-    Started: lambda m, _event, now: pools.start_next(m, now),
+    Started: lambda m, _event, _now: phases.start_next(m),
     HelperWanted: helper_wanted,
     Ticked: tick,
     SignalReceived: received,
@@ -212,6 +211,6 @@ _WHOLE: dict[type, Callable[[Master, Any, float], None]] = {
     SpecChanged: reload.changed,
     SpecRejected: lambda m, event, _now: reload.rejected(m, event),
     Asked: asked.asked,
-    Resized: resized,
+    LimitsRead: limits_read,
     Childless: lambda m, _event, _now: shutdown.childless(m),
 }

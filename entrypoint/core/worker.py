@@ -1,7 +1,9 @@
 """The life of a worker: every state crossed with everything that can happen to it.
 
-`TABLE` is total: each pair is written down, also those that change nothing and those that cannot be. A pair that
-cannot be leaves the worker untouched and is reported as a bug; the master goes on.
+`TABLE` is total: each pair is written down, also those that change nothing (`ignore`) and those that cannot be (`bug`).
+A pair that cannot be leaves the worker untouched and is reported; the master goes on.
+
+A row changes its own worker, gives orders about it, and so marks its pool as touched. It knows of nobody else.
 """
 
 from __future__ import annotations
@@ -9,40 +11,47 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core.ending import (
+    abort_drain,
+    abort_due,
     drain,
     drain_again,
-    drain_due,
+    drain_unborn,
     drop,
     exited,
     group_gone,
-    heard_draining,
+    heard_stopping,
     hurry,
+    hurry_stop,
+    hurry_unborn,
     kill_drain,
     kill_due,
     kill_hurry,
+    linger_due,
     queue_checked,
+    quiesce_due,
+    stop_due,
     stop_hook_ended,
 )
 from entrypoint.core.events import (
     Executed,
     Exited,
     GroupGone,
-    Hidden,
     HookEnded,
     Notified,
     NotLive,
+    NotVisible,
     Proved,
     QueueChecked,
     Spawned,
     SpawnRefused,
 )
-from entrypoint.core.health import heard_late, heard_ready, not_live, ready_due
-from entrypoint.core.model import BACKOFF, DRAINING, KILLING, READY, STARTING
+from entrypoint.core.health import heard_late, heard_ready, not_live, silent
+from entrypoint.core.model import STATES
 from entrypoint.core.starting import (
     executed,
     executed_late,
     heard_starting,
-    hidden,
+    not_visible,
     proved,
     refused,
     spawn,
@@ -61,6 +70,7 @@ if TYPE_CHECKING:
 
 # What can happen to a worker besides the events that name it.
 DUE = "due"  # its deadline passed
+SILENT = "silent"  # its heartbeat is overdue
 DRAIN = "drain"  # it is asked to go; the argument is the reason
 HURRY = "hurry"  # the master quits
 
@@ -69,85 +79,57 @@ def ignore(_m: Master, _w: Worker, _now: float, _: object) -> None:
     """It may happen, and changes nothing."""
 
 
-def impossible(m: Master, w: Worker, _now: float, event: object) -> None:
+def bug(m: Master, w: Worker, _now: float, event: object) -> None:
     """It cannot happen: a bug of ours. The worker stays as it is."""
     m.report("error", "bug", w, error=f"cannot handle {event!r} in state {w.state}: this is a bug")
 
 
+# fmt: off
+BEFORE = {  # somebody or something wants it to go
+    #              backoff  spawning      starting            ready
+    DUE:          (spawn,   bug,          starting_due,       bug),
+    SILENT:       (bug,     bug,          bug,                silent),
+    DRAIN:        (drop,    drain_unborn, drain,              drain),
+    HURRY:        (drop,    hurry_unborn, hurry,              hurry),
+    Spawned:      (bug,     spawned,      bug,                bug),
+    SpawnRefused: (bug,     refused,      bug,                bug),
+    Executed:     (bug,     bug,          executed,           bug),
+    Notified:     (bug,     bug,          heard_starting,     heard_ready),
+    Proved:       (ignore,  ignore,       proved,             ignore),
+    NotVisible:   (ignore,  ignore,       not_visible,        ignore),
+    NotLive:      (ignore,  ignore,       ignore,             not_live),
+    HookEnded:    (bug,     bug,          started_hook_ended, ignore),
+    QueueChecked: (bug,     bug,          ignore,             ignore),
+    Exited:       (bug,     bug,          exited,             exited),
+    GroupGone:    (bug,     bug,          bug,                bug),
+}
+AFTER = {
+    #              quiescing        stopping        aborting       killed         lingering
+    DUE:          (quiesce_due,     stop_due,       abort_due,     kill_due,      linger_due),
+    SILENT:       (bug,             bug,            bug,           bug,           bug),
+    DRAIN:        (drain_again,     drain_again,    abort_drain,   kill_drain,    ignore),
+    HURRY:        (hurry,           hurry_stop,     kill_hurry,    kill_hurry,    kill_hurry),
+    Spawned:      (bug,             bug,            bug,           bug,           bug),
+    SpawnRefused: (bug,             bug,            bug,           bug,           bug),
+    Executed:     (executed_late,   executed_late,  executed_late, executed_late, executed_late),
+    Notified:     (heard_stopping,  heard_stopping, heard_late,    heard_late,    heard_late),
+    Proved:       (ignore,          ignore,         ignore,        ignore,        ignore),
+    NotVisible:   (ignore,          ignore,         ignore,        ignore,        ignore),
+    NotLive:      (ignore,          ignore,         ignore,        ignore,        ignore),
+    HookEnded:    (stop_hook_ended, ignore,         ignore,        ignore,        ignore),
+    QueueChecked: (queue_checked,   ignore,         ignore,        ignore,        ignore),
+    Exited:       (exited,          exited,         exited,        exited,        bug),
+    GroupGone:    (bug,             bug,            bug,           group_gone,    group_gone),
+}
+# fmt: on
+
 TABLE: dict[tuple[str, object], Handler] = {
-    (BACKOFF, DUE): spawn,
-    (BACKOFF, Spawned): impossible,
-    (BACKOFF, SpawnRefused): impossible,
-    (BACKOFF, Executed): impossible,
-    (BACKOFF, Notified): impossible,
-    (BACKOFF, Proved): ignore,
-    (BACKOFF, Hidden): ignore,
-    (BACKOFF, NotLive): ignore,
-    (BACKOFF, HookEnded): impossible,
-    (BACKOFF, Exited): impossible,
-    (BACKOFF, GroupGone): impossible,
-    (BACKOFF, QueueChecked): impossible,
-    (BACKOFF, DRAIN): drop,
-    (BACKOFF, HURRY): drop,
-    (STARTING, DUE): starting_due,
-    (STARTING, Spawned): spawned,
-    (STARTING, SpawnRefused): refused,
-    (STARTING, Executed): executed,
-    (STARTING, Notified): heard_starting,
-    (STARTING, Proved): proved,
-    (STARTING, Hidden): hidden,
-    (STARTING, NotLive): ignore,
-    (STARTING, HookEnded): started_hook_ended,
-    (STARTING, Exited): exited,
-    (STARTING, GroupGone): impossible,
-    (STARTING, QueueChecked): ignore,
-    (STARTING, DRAIN): drain,
-    (STARTING, HURRY): hurry,
-    (READY, DUE): ready_due,
-    (READY, Spawned): impossible,
-    (READY, SpawnRefused): impossible,
-    (READY, Executed): impossible,
-    (READY, Notified): heard_ready,
-    (READY, Proved): ignore,
-    (READY, Hidden): ignore,
-    (READY, NotLive): not_live,
-    (READY, HookEnded): ignore,
-    (READY, Exited): exited,
-    (READY, GroupGone): impossible,
-    (READY, QueueChecked): ignore,
-    (READY, DRAIN): drain,
-    (READY, HURRY): hurry,
-    (DRAINING, DUE): drain_due,
-    (DRAINING, Spawned): impossible,
-    (DRAINING, SpawnRefused): impossible,
-    (DRAINING, Executed): executed_late,
-    (DRAINING, Notified): heard_draining,
-    (DRAINING, Proved): ignore,
-    (DRAINING, Hidden): ignore,
-    (DRAINING, NotLive): ignore,
-    (DRAINING, HookEnded): stop_hook_ended,
-    (DRAINING, Exited): exited,
-    (DRAINING, GroupGone): impossible,
-    (DRAINING, QueueChecked): queue_checked,
-    (DRAINING, DRAIN): drain_again,
-    (DRAINING, HURRY): hurry,
-    (KILLING, DUE): kill_due,
-    (KILLING, Spawned): impossible,
-    (KILLING, SpawnRefused): impossible,
-    (KILLING, Executed): executed_late,
-    (KILLING, Notified): heard_late,
-    (KILLING, Proved): ignore,
-    (KILLING, Hidden): ignore,
-    (KILLING, NotLive): ignore,
-    (KILLING, HookEnded): ignore,
-    (KILLING, Exited): exited,
-    (KILLING, GroupGone): group_gone,
-    (KILLING, QueueChecked): ignore,
-    (KILLING, DRAIN): kill_drain,
-    (KILLING, HURRY): kill_hurry,
+    (state, what): handler
+    for what, row in BEFORE.items()
+    for state, handler in zip(STATES, (*row, *AFTER[what]), strict=True)
 }
 
 
-def happen(m: Master, w: Worker, what: object, now: float, event: object = None) -> None:
+def dispatch(m: Master, w: Worker, what: object, now: float, event: object = None) -> None:
     """Look up and carry out the row for `what` in the worker's state."""
     TABLE[w.state, what](m, w, now, event)

@@ -393,7 +393,7 @@ class Loop:
         found = limits(environ=self.around.environ)
         for name, auto in self._autos.items():
             count, _ = auto_workers(auto, found, self.around.environ)
-            self.tell(ev.Resized(name, count))
+            self.tell(ev.LimitsRead(name, count))
 
     # -- the rest --------------------------------------------------------------------------------------------
 

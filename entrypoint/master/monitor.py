@@ -91,7 +91,7 @@ class Monitor(Helper):
         elif saw == "ready" and self._watches.pop((serial, "ready"), None):
             self.loop.tell(ev.Proved(serial))
         elif saw == "blind" and self._watches.pop((serial, "ready"), None):
-            self.loop.tell(ev.Hidden(serial, reason))
+            self.loop.tell(ev.NotVisible(serial, reason))
         elif saw == "not_live" and self._watches.pop((serial, "live"), None):
             self.loop.tell(ev.NotLive(serial, reason))
         elif saw == "failing" and (serial, kind) in self._watches:

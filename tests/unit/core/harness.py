@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from entrypoint.config import spec
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
-from entrypoint.core.model import KILL, STATES
-from entrypoint.core.rollout import limits
+from entrypoint.core.model import ACTIVE, AT_WORK, HANDED_OVER, HELD, KILL, READY, SHOWN, SPAWNING, STARTING, STATES
+from entrypoint.core.plan import share
 from entrypoint.core.step import new_master, step
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class Machine:
 
     def states(self, name: str) -> list[str]:
         """The states of a pool's workers, by slot."""
-        return [w.state for w in sorted(self.m.pools[name].workers.values(), key=lambda w: w.slot)]
+        return [SHOWN[w.state] for w in sorted(self.m.pools[name].workers.values(), key=lambda w: w.slot)]
 
     def worker(self, who: str) -> Worker:
         """The core's view of a worker."""
@@ -322,11 +322,10 @@ class Machine:
             in_pools.update(p.workers)
             workers = list(p.workers.values())
             assert p.counts == {s: sum(w.state == s for w in workers) for s in STATES}
-            assert p.leaving == sum(bool(w.reason) for w in workers)
             staying = sum(w.outcome is None and not w.reason and not w.cause for w in workers)
-            if p.rollout is None and m.phase in ("starting", "running"):
-                assert staying <= p.size or p.status != "active", f"too many workers of {p.name}"
-            self._check_rollout(p)
+            if p.rollout is None and m.phase in AT_WORK:
+                assert staying <= p.size or p.status != ACTIVE, f"too many workers of {p.name}"
+            self._check_census(p)
             slots = [w.slot for w in workers]
             assert len(slots) == len(set(slots)), f"slots of {p.name} are shared: {slots}"
             assert sorted(slots + p.free) == list(range(p.slots)), "a slot is lost"
@@ -340,17 +339,22 @@ class Machine:
         if self.exit is None:
             assert m.next_deadline() > self.clock
 
-    def _check_rollout(self, p: Pool) -> None:
-        r = p.rollout
-        if r is None:
-            return
-        staying = [w for w in p.workers.values() if not w.reason]
-        assert list(r.old.values()) == [w for w in staying if w.generation != r.generation]
-        assert sorted(r.fresh) == sorted(w.serial for w in staying if w.generation == r.generation)
-        fresh_ready = [w for w in r.fresh.values() if w.state == "ready"]
-        assert r.ready == len(fresh_ready)
-        assert r.available == sum(w.available for w in fresh_ready)
-        assert not any(w.available and w not in fresh_ready for w in p.workers.values())
+    def _check_census(self, p: Pool) -> None:
+        """Everybody is counted once, and where they belong."""
+        stays = [w for w in p.workers.values() if not w.reason]
+        for census, whom in (
+            (p.wished, [w for w in stays if w in p.wishes or p.is_stale(w)]),
+            (p.kept, [w for w in stays if not (w in p.wishes or p.is_stale(w))]),
+        ):
+            assert list(census.waiting) == [w for w in whom if w.state == "backoff"]
+            assert list(census.booting) == [w for w in whom if w.state in (SPAWNING, STARTING)]
+            assert list(census.ready) == [w for w in whom if w.state == READY]
+            held = [w for w in p.workers.values() if w.reason and w.place == HELD] if census is p.kept else []
+            ending = [w for w in whom if w.state not in ("backoff", SPAWNING, STARTING, READY)]
+            assert sorted(w.serial for w in census.ending) == sorted(w.serial for w in (*ending, *held))
+        assert list(p.handed_over) == [w for w in p.workers.values() if w.reason and w.place == HANDED_OVER]
+        assert all(w in p.kept.ready for w in p.ripening.values())
+        assert not (p.ended or self.m.touched or self.m.notes), "it is not settled"
 
     # -- the kernel ------------------------------------------------------------------------------------------
 
@@ -423,9 +427,10 @@ class Machine:
     def _check_surge(self, name: str) -> None:
         """A rollout never makes more processes than size and surge, unless there were as many before."""
         p = self.m.pools.get(name)
-        count = sum(process.pool == name for process in self.processes.values())
+        workers = [self.m.workers[process.serial] for process in self.processes.values() if process.pool == name]
+        count = sum(not w.reason or w.place in (HELD, HANDED_OVER) for w in workers)
         if p is not None and p.rollout is not None and count > self._most.get(name, 0):
-            assert count <= p.size + limits(p)[0], f"{count} processes of {name}"
+            assert count <= p.size + share(p.spec.rollout, p.size)[0], f"{count} processes of {name}"
         self._most[name] = count
 
     def _hook(self, order: act.RunHook | act.KillHook, about: Process | None) -> None:

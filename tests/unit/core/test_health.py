@@ -69,7 +69,7 @@ def test_a_worker_is_ready_when_it_is_seen_to_work(when: str) -> None:
 
 def test_a_worker_that_cannot_be_seen_is_ready_by_age() -> None:
     k = starting(pool("web", when="accepting"))
-    k.tell(ev.Hidden(k.process("web/0").serial, "cannot look into /proc/7"))
+    k.tell(ev.NotVisible(k.process("web/0").serial, "cannot look into /proc/7"))
     assert k.states("web") == ["starting"]
     assert k.reports("worker_not_visible")
     k.advance(10)

@@ -27,11 +27,11 @@ UNKNOWN: list[ev.Event] = [
     ev.Exited(NOBODY, ev.Outcome(signal=9), alone=False),
     ev.GroupGone(NOBODY),
     ev.QueueChecked(NOBODY, 3),
-    ev.Resized("nobody", 3),
+    ev.LimitsRead("nobody", 3),
     ev.Notified(NOBODY, ready=True, beat=True, hung=True, stopping=True, extend=9.0, status="x"),
     ev.Beats((NOBODY,)),
     ev.Proved(NOBODY),
-    ev.Hidden(NOBODY, "no"),
+    ev.NotVisible(NOBODY, "no"),
     ev.NotLive(NOBODY, "no"),
     ev.HookEnded(NOBODY, "pre_stop", "no"),
 ]
@@ -143,7 +143,7 @@ class Stories(RuleBasedStateMachine):
     @precondition(alive)
     @rule(name=st.sampled_from(NAMES), workers=st.integers(1, 4))
     def other_limits(self, name: str, workers: int) -> None:
-        self.k.tell(ev.Resized(name, workers))
+        self.k.tell(ev.LimitsRead(name, workers))
         self.k.run_due()
 
     @precondition(lambda self: alive(self) and self.k.alive)
@@ -157,12 +157,12 @@ class Stories(RuleBasedStateMachine):
         self.k.say(self.k.alive[which % len(self.k.alive)], **words)
 
     @precondition(lambda self: alive(self) and self.k.alive)
-    @rule(which=st.integers(0, 8), what=st.sampled_from([ev.Proved, ev.Hidden, ev.NotLive]))
+    @rule(which=st.integers(0, 8), what=st.sampled_from([ev.Proved, ev.NotVisible, ev.NotLive]))
     def a_worker_is_seen(self, which: int, what: type[ev.Event]) -> None:
         serial = self.k.process(self.k.alive[which % len(self.k.alive)]).serial
         facts: dict[type[ev.Event], ev.Event] = {
             ev.Proved: ev.Proved(serial),
-            ev.Hidden: ev.Hidden(serial, "why"),
+            ev.NotVisible: ev.NotVisible(serial, "why"),
             ev.NotLive: ev.NotLive(serial, "why"),
         }
         self.k.tell(facts[what])

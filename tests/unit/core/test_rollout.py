@@ -43,7 +43,7 @@ def test_new_workers_come_before_old_ones_go_the_oldest_first() -> None:
     assert k.programs == ["v2", "v2"]
     k.advance(10)
     assert k.orders[-1] == "rollout web 2 completed"
-    assert k.m.pools["web"].generation == 2
+    assert k.m.pools["web"].current.number == 2
 
 
 def test_there_are_never_more_workers_than_size_and_surge_not_even_while_old_ones_take_their_time() -> None:
@@ -123,7 +123,7 @@ def test_a_new_worker_that_ends_before_it_is_ready_stops_the_rollout_and_the_old
     assert "ended before it was ready" in k.m.pools["web"].last_error
     k.advance(1000)
     assert k.programs == ["v1"] * 4
-    assert k.m.pools["web"].generation == 1
+    assert k.m.pools["web"].current.number == 1
     assert k.m.pools["web"].failures == 0
 
 
@@ -153,7 +153,7 @@ def test_a_new_worker_that_dies_within_min_uptime_brings_back_what_was_replaced(
     k.advance(1)
     assert k.programs == ["v1"] * 3
     assert k.reports("rolled_back")
-    assert k.m.pools["web"].generation == 1
+    assert k.m.pools["web"].current.number == 1
     k.check()
 
 
@@ -227,7 +227,7 @@ def test_a_fix_replaces_a_generation_that_crashes_in_a_loop() -> None:
     k.reload(web("v2", 2, give_up_after=0))
     assert k.programs == ["v2", "v2"]
     k.advance(20)
-    assert k.m.pools["web"].generation == 2
+    assert k.m.pools["web"].current.number == 2
 
 
 def test_a_good_generation_that_fails_by_now_is_not_respawned_without_delay() -> None:
@@ -312,7 +312,7 @@ def test_a_second_rollout_that_fails_leaves_what_serves() -> None:
     k.reload(web("bad", 3))  # v2 is not yet known to be good
     k.advance(60)
     assert k.programs == ["v1"] * 3
-    assert k.m.pools["web"].generation == 1
+    assert k.m.pools["web"].current.number == 1
 
 
 def test_a_change_that_is_taken_back_is_rolled_back() -> None:
@@ -323,7 +323,7 @@ def test_a_change_that_is_taken_back_is_rolled_back() -> None:
     k.reload(web("v1"))
     k.advance(1)
     assert k.programs == ["v1"] * 4
-    assert k.m.pools["web"].generation == 1
+    assert k.m.pools["web"].current.number == 1
 
 
 def test_the_same_configuration_again_does_not_repeat_a_failed_rollout_but_hup_does() -> None:
@@ -385,7 +385,7 @@ def test_a_restart_after_a_failed_rollout_tries_it_again() -> None:
     k.ask("restart", "web")
     k.advance(20)
     assert k.programs == ["bad"]
-    assert k.m.pools["web"].generation == 3
+    assert k.m.pools["web"].current.number == 3
 
 
 def test_a_rollout_of_a_pool_without_workers_is_completed_at_once() -> None:
@@ -567,22 +567,22 @@ def test_a_socket_of_a_removed_pool_is_closed_before_its_workers_are_stopped() -
 def test_a_pinned_size_lasts_until_its_configuration_changes() -> None:
     k = serving(2)
     k.ask("scale", "web", 3)
-    k.tell(ev.Resized("web", 1))
+    k.tell(ev.LimitsRead("web", 1))
     assert len(k.alive) == 3
     k.reload(web("v2", 2))
     assert k.m.pools["web"].size == 3
     k.reload(web("v2", 4))
     assert k.m.pools["web"].size == 4
-    assert not k.m.pools["web"].pinned
+    assert k.m.pools["web"].pin is None
 
 
 def test_scale_reset_follows_the_limits_again() -> None:
     k = serving(2)
     k.ask("scale", "web", 5)
-    k.tell(ev.Resized("web", 3))
+    k.tell(ev.LimitsRead("web", 3))
     k.ask("scale", "web")
     assert len(k.alive) == 3
-    k.tell(ev.Resized("web", 1))
+    k.tell(ev.LimitsRead("web", 1))
     assert len(k.alive) == 1
 
 

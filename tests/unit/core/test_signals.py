@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from entrypoint.core.events import Resized
+from entrypoint.core.events import LimitsRead
 from tests.unit.core.harness import Machine, init, pool, running, starting
 
 HUP, INT, QUIT, USR1, USR2, TERM, TTIN, TTOU, WINCH = 1, 2, 3, 10, 12, 15, 21, 22, 28
@@ -58,7 +58,7 @@ def test_ttin_adds_a_worker_to_the_first_pool() -> None:
     k = running(web=1, cron=1)
     k.signal(TTIN)
     assert k.spawns == [(0, "web/1")]
-    assert k.m.pools["web"].pinned
+    assert k.m.pools["web"].pin
 
 
 def test_ttou_stops_the_oldest_worker_of_the_first_pool() -> None:
@@ -141,13 +141,13 @@ def test_a_smaller_pool_may_be_ready_at_once_and_so_start_those_that_wait_for_it
 
 def test_limits_resize_a_pool_that_is_not_pinned() -> None:
     k = running(web=2)
-    k.tell(Resized("web", 4))
+    k.tell(LimitsRead("web", 4))
     k.run_due()
     assert len(k.alive) == 4
-    k.tell(Resized("web", 4))
+    k.tell(LimitsRead("web", 4))
     k.signal(TTOU)
-    k.tell(Resized("web", 8))
-    k.tell(Resized("nobody", 8))
+    k.tell(LimitsRead("web", 8))
+    k.tell(LimitsRead("nobody", 8))
     k.run_due()
     assert len(k.alive) == 3
 
@@ -155,7 +155,7 @@ def test_limits_resize_a_pool_that_is_not_pinned() -> None:
 def test_a_pool_that_runs_to_completion_is_not_filled_again_by_limits() -> None:
     k = starting(pool("job", 3, policy="never"))
     k.finish("job/0")
-    k.tell(Resized("job", 3))
+    k.tell(LimitsRead("job", 3))
     k.run_due()
     assert k.alive == ["job/1", "job/2"]
     k.signal(TTIN)
@@ -171,7 +171,7 @@ def test_the_size_is_frozen_while_the_master_drains() -> None:
     k.signal(TERM)
     k.signal(TTIN)
     k.signal(TTOU)
-    k.tell(Resized("web", 9))
+    k.tell(LimitsRead("web", 9))
     k.advance(9)
     assert k.alive == ["web/0", "web/1"]
 
