@@ -14,10 +14,10 @@ from entrypoint.master.reactor import NEVER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entrypoint.master.children import Running
     from entrypoint.master.notify import Channel, Datagram, Read
     from entrypoint.master.part import Tell
     from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
 PAUSE = 0.03  # seconds; a hang is noticed so much late at most, as the last beat may have been heard so late
 ONCE = select.EPOLLIN | select.EPOLLONESHOT

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from entrypoint.config.spec import Process
     from entrypoint.core import actions as act
-    from entrypoint.master.children import Running
     from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
     Spawn = Callable[[act.Spawn, list[int]], Running | None]
     from entrypoint.master.part import Tell

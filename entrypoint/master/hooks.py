@@ -13,9 +13,9 @@ from entrypoint.master import kernel, spawn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from entrypoint.master.children import Running
     from entrypoint.master.part import Orders, Tell
     from entrypoint.master.reaper import Reaper
+    from entrypoint.master.running import Running
 
 
 class Hook:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from entrypoint.master.children import Running
     from entrypoint.master.log import Log
     from entrypoint.master.output import Output
     from entrypoint.master.part import Orders
     from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
 LATENCY = 1.0  # seconds that a line waits at most while other work does not end
 

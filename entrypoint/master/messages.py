@@ -10,11 +10,11 @@ from entrypoint.master.beats import Beats
 from entrypoint.master.notify import Channel
 
 if TYPE_CHECKING:
-    from entrypoint.master.children import Running
     from entrypoint.master.log import Log
     from entrypoint.master.notify import Read
     from entrypoint.master.part import Tell
     from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
 LAST_WORDS = 16  # batches of messages that are read of a worker that has ended
 

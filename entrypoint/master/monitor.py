@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from entrypoint.config.spec import Pool, Spec
-    from entrypoint.master.children import Running
     from entrypoint.master.helper import Spawn
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders, Tell
     from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
 
 def needed(spec: Spec) -> bool:

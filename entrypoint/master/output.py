@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from entrypoint.config.spec import Spec
-    from entrypoint.master.children import Running
     from entrypoint.master.helper import Spawn
     from entrypoint.master.log import Log
     from entrypoint.master.part import Tell
+    from entrypoint.master.pipes import Pipes
     from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
 REMEMBERED = 64  # workers that have ended, by their last lines
 PATIENCE = 0.2  # seconds that the log waits for a worker's last lines
@@ -36,36 +37,6 @@ LAST_MESSAGES = 1000  # read of a logger that has ended
 def needed(spec: Spec) -> bool:
     """Whether any output has to be framed."""
     return any(pool.output == "json" for pool in spec.pools)
-
-
-class Pipes:
-    """The two pipes of one worker. The write ends are only passed on."""
-
-    __slots__ = ("readers", "writers")
-
-    def __init__(self, uid: int | None) -> None:
-        """`uid`: whose they are, if not the master's: programs open /dev/stdout anew. Raises OSError."""
-        out = os.pipe2(os.O_CLOEXEC)
-        try:
-            error = os.pipe2(os.O_CLOEXEC)
-        except OSError:
-            for fd in out:
-                os.close(fd)
-            raise
-        self.readers, self.writers = (out[0], error[0]), (out[1], error[1])
-        for fd in self.readers:
-            os.set_blocking(fd, False)
-        if uid is not None:
-            for fd in self.writers:
-                try:
-                    os.fchown(fd, uid, -1)
-                except OSError:  # what is open stays usable
-                    pass
-
-    def close(self, fds: tuple[int, ...]) -> None:
-        """Close some of the ends."""
-        for fd in fds:
-            os.close(fd)
 
 
 class Output(Helper):

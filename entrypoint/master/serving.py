@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from entrypoint.config.spec import Socket
-    from entrypoint.master.children import Running
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders, Tell
+    from entrypoint.master.running import Running
     from entrypoint.master.sockets import Sockets
 
 

@@ -33,11 +33,11 @@ from entrypoint.master.snapshot import Snapshot
 if TYPE_CHECKING:
     from entrypoint.config.spec import Spec
     from entrypoint.core.actions import Action
-    from entrypoint.master.children import Running
     from entrypoint.master.helper import Helper
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders
     from entrypoint.master.reloading import Source
+    from entrypoint.master.running import Running
     from entrypoint.master.sockets import Sockets
     from entrypoint.master.spawn import Surroundings
 
