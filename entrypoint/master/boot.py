@@ -63,7 +63,7 @@ def _import_master() -> None:
     import pickle  # noqa: F401 - all of these are used later
     import select  # noqa: F401
 
-    from entrypoint.master import kernel, log, loop, spawn, terminal  # noqa: F401
+    from entrypoint.master import kernel, log, shell, spawn, terminal  # noqa: F401
 
     if os.getpid() != 1:
         import ctypes  # noqa: F401
@@ -107,8 +107,8 @@ def _run(
 ) -> int:
     from entrypoint.master import kernel, terminal
     from entrypoint.master.log import Log
-    from entrypoint.master.loop import Loop
     from entrypoint.master.reloading import Source
+    from entrypoint.master.shell import Shell
     from entrypoint.master.spawn import Surroundings
 
     kernel.standard_descriptors()
@@ -149,22 +149,19 @@ def _run(
     log.emit("info", "master_started", pid=os.getpid(), version=_version(), config=spec.path, sha256=spec.sha256[:12])
     signals = kernel.Signals(handled)
     log.keep_descriptor()
-    loop = Loop(spec, Source(*source), around, signals=signals, sockets=sockets, observed=observed, log=log)
-    loop.children.readers.add(loader_pid)  # it may still be on its way out
+    shell = Shell(spec, Source(*source), around, signals=signals, sockets=sockets, observed=observed, log=log)
+    if loader_pid:  # it may still be on its way out
+        shell.reaper.expect(loader_pid, lambda _outcome: kernel.reap(loader_pid))
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
     gc.enable()
-    exit_order = loop.run()
+    exit_order = shell.run()
     try:
         if tty is not None:
             terminal.take_back(tty)
-        if loop.control is not None:
-            loop.control.close()
-        for held in (loop.sockets, observed):
-            if held is not None:
-                held.unlink()
-        if last := loop.output.last(exit_order.serial):
+        shell.close()
+        if last := shell.output.last(exit_order.serial):
             exit_order = exit_order._replace(fields={**exit_order.fields, "last_output": last})
-        _say_goodbye(spec, exit_order, log, began, loop.children.orphans, quiet=init_mode)
+        _say_goodbye(spec, exit_order, log, began, shell.reaper.orphans, quiet=init_mode)
     finally:
         os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
 
@@ -191,12 +188,11 @@ IGNORED_IN_INIT_MODE = {21, 22}  # TTIN, TTOU: the kernel's to the master about 
 
 
 def _say_goodbye(spec: Spec, order: Exit, log: Log, began: float, orphans: int, *, quiet: bool) -> None:
-    from entrypoint.master import termination
-    from entrypoint.master.loop import signal_name
+    from entrypoint.master import kernel, termination
 
     fields = dict(order.fields) if order.code and order.reason and "requested" not in order.reason else {}
     if isinstance(fields.get("signal"), int):
-        fields["signal"] = signal_name(fields["signal"])
+        fields["signal"] = kernel.signal_name(fields["signal"])
     uptime = round(time.monotonic() - began, 3)
     if not quiet:
         log.emit(

@@ -103,6 +103,14 @@ def catchable() -> set[int]:
     return {int(n) for n in signal.valid_signals()} - {int(n) for n in UNCATCHABLE}
 
 
+def signal_name(number: int) -> str:
+    """`TERM` for 15; the number where it has no name."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return str(number)
+
+
 class Dead(Record):
     """A child that has ended and still is a zombie: its pid and group cannot belong to anybody else yet."""
 
