@@ -13,19 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entrypoint.config.spec import Command, Heartbeat, Init, Lifecycle, Pool, Process, Ready, Socket, Spec
 from entrypoint.core import events, worker
-from entrypoint.core.model import (
-    ACTIVE,
-    BACKOFF,
-    DRAINING,
-    KILLING,
-    NEVER,
-    PHASE_STOPPING,
-    READY,
-    STARTING,
-    STATES,
-    STOPPING,
-)
+from entrypoint.core.model import DRAINING, KILLING
 from entrypoint.core.step import new_master
+from entrypoint.core.terms import ACTIVE, BACKOFF, NEVER, PHASE_STOPPING, READY, STARTING, STATES, STOPPING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import rollout
 from entrypoint.core.actions import Answer, Reload, Signal
-from entrypoint.core.model import ACTIVE, AT_WORK, NEVER, READY, STARTING, Wish
 from entrypoint.core.settle import settle
+from entrypoint.core.terms import ACTIVE, AT_WORK, NEVER, READY, STARTING, Wish
 
 if TYPE_CHECKING:
     from entrypoint.core.events import Asked

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core.actions import CheckQueue, KillHook, KillTree, RunHook, Select, Signal
-from entrypoint.core.model import CLOSING, KILLED, LINGERING, NEVER, QUIESCING, STOPPING
 from entrypoint.core.reasons import REASONS
+from entrypoint.core.terms import CLOSING, KILLED, LINGERING, NEVER, QUIESCING, STOPPING
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,6 +22,8 @@ HELPER_GRACE = 0.8  # what the master's own processes get of the margin of a gra
 LAST_CALL = 1.0  # what pre_stop leaves to the stop signal at least
 KILL_INTERVAL = 5.0  # between two SIGKILLs of a process that does not go (uninterruptible sleep)
 KILL_PATIENCE = 1.0  # while its pool closes: after that, an unkillable process is left to the kernel
+DAEMON = "ended with 0 and left processes: keep it in the foreground"
+LEADER = "the main process did not wait for its children: a shell is to start the program with exec"
 
 
 # -- asking --------------------------------------------------------------------------------------------------
@@ -76,7 +78,7 @@ def send_stop(m: Master, w: Worker) -> None:
     """Send the stop signal; what is left of the stop deadline is for the worker."""
     end_hook(m, w)
     m.enter(w, STOPPING)
-    m.order(Signal(w.serial, w.pool.spec.stop.signal))
+    m.order(Signal(w.serial, w.pool.spec.stop.signal, wake=True))
     m.arm(w, w.stop_deadline)
     m.report("info", "worker_stopping", w, reason=w.reason or w.cause)
 
@@ -239,8 +241,8 @@ def kill_due(m: Master, w: Worker, now: float, _: None) -> None:
         kill(m, w, now)
 
 
-def abort_drain(m: Master, w: Worker, now: float, reason: str) -> None:
-    """It is on its way out already; while the master stops, its time is the stop's."""
+def shorten(m: Master, w: Worker, now: float, reason: str) -> None:
+    """It, or what is left of it, is on its way out already: its time is now that of a stop at most."""
     m.ask_to_go(w, reason)
     if w.pool.spec.stop.timeout is not None:
         m.arm(w, min(w.deadline, now + w.pool.spec.stop.timeout))
@@ -261,7 +263,10 @@ def kill_hurry(m: Master, w: Worker, now: float, _: None) -> None:
 
 
 def exited(m: Master, w: Worker, now: float, event: Exited) -> None:
-    """Its main process is gone; its slot is free when its process group is, too."""
+    """Its main process is gone; its slot is free when its process group is, too.
+
+    What is left of a worker that was to stop has the rest of its time.
+    """
     stopping = w.state in (QUIESCING, STOPPING)
     w.outcome = event.outcome
     w.ended = now
@@ -274,7 +279,7 @@ def exited(m: Master, w: Worker, now: float, event: Exited) -> None:
         m.vacate(w, event.chance)
         return
     m.enter(w, LINGERING)
-    m.arm(w, w.stop_deadline if stopping and w.pool.status == CLOSING else now + GROUP_GRACE)
+    m.arm(w, w.stop_deadline if stopping else now + GROUP_GRACE)
 
 
 def group_gone(m: Master, w: Worker, _now: float, event: GroupGone) -> None:
@@ -304,8 +309,14 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     elif not w.reason and not w.cause and not reason.success:
         killer = " of the OOM killer" if reason.name == "oom" else ""
         w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
-    if not event.alone:
+    if not event.alone or event.daemon:
         fields["left_processes"] = True
+        young = now - w.born < w.pool.spec.restart.min_uptime
+        if reason.success and young and not w.pool.runs_to_completion:
+            level, fields["error"] = "warning", DAEMON
+            w.pool.last_error = f"{w.pool.name}/{w.slot} {DAEMON}"
+        elif w.state in (QUIESCING, STOPPING):
+            fields["hint"] = LEADER
     m.report(level, "worker_exited", w, **fields)
 
 

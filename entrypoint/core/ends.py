@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core import rollout, sizing, worker
-from entrypoint.core.model import (
+from entrypoint.core.reasons import REASONS
+from entrypoint.core.terms import (
     ACTIVE,
     BACKOFF,
     INIT_TIMED_OUT,
@@ -17,7 +18,6 @@ from entrypoint.core.model import (
     READY,
     Note,
 )
-from entrypoint.core.reasons import REASONS
 
 if TYPE_CHECKING:
     from entrypoint.core.model import Master, Pool, Worker

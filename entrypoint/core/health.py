@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import ending
 from entrypoint.core.actions import Signal
-from entrypoint.core.model import ABORTING, NEVER, Heartbeats
+from entrypoint.core.model import Heartbeats
 from entrypoint.core.reasons import REASONS
+from entrypoint.core.terms import ABORTING, NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,5 +103,5 @@ def abort(m: Master, w: Worker, now: float, cause: str, timeout: float) -> None:
     ending.end_hook(m, w)
     m.enter(w, ABORTING)
     w.stop_deadline = NEVER
-    m.order(Signal(w.serial, heartbeat.abort_signal))
+    m.order(Signal(w.serial, heartbeat.abort_signal, wake=True))
     m.arm(w, now + heartbeat.abort_grace)

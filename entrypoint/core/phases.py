@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from entrypoint.core import shutdown
 from entrypoint.core.actions import CloseSockets
 from entrypoint.core.ending import outcome_fields
-from entrypoint.core.model import (
+from entrypoint.core.terms import (
     ACTIVE,
     AT_WORK,
     CLOSED,
@@ -30,7 +30,8 @@ from entrypoint.core.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from entrypoint.core.model import Master, Note, Pool, Worker
+    from entrypoint.core.model import Master, Pool, Worker
+    from entrypoint.core.terms import Note
 
 
 def hear(m: Master, note: Note, now: float) -> None:
@@ -86,9 +87,8 @@ def pool_completed(m: Master, note: Note, now: float) -> None:
 
 def pool_failed(m: Master, note: Note, _now: float) -> None:
     """A worker that is not replaced ended with an error: its pool cannot succeed any more, nor what waits for it."""
-    if not m.first_error:
+    if not (m.first_error or m.exit_code):
         m.first_error = note.status
-        m.exit_reason = f"pool {note.pool.name} failed: {note.pool.failure}"
         decided_by(m, note.worker)
 
 
@@ -101,8 +101,10 @@ def conclude(m: Master, now: float) -> None:
         return
     if m.phase in AT_WORK:
         m.exit_code = m.first_error
+        failed = m.pools.get(m.exit_fields.get("pool", ""))
+        reason = f"pool {failed.name} failed: {failed.failure}" if failed else "all pools completed"
         serving = not done and any(p.counts[READY] for p in m.pools.values())
-        shutdown.begin(m, now, m.exit_reason or "all pools completed", delay=serving)
+        shutdown.begin(m, now, reason, delay=serving)
     elif m.phase == PHASE_DRAINING and done:
         shutdown.end_drain(m, now)
 

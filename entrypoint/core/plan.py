@@ -17,7 +17,7 @@ from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from entrypoint.config.record import Record
-from entrypoint.core.model import GIVEN_UP, HANDED_OVER, HELD, NEVER, Wish
+from entrypoint.core.terms import GIVEN_UP, HANDED_OVER, HELD, NEVER, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core import ends, rollout, sizing, worker
-from entrypoint.core.model import ACTIVE, AT_WORK, CLOSED, CLOSING, NEVER, POOL_EMPTY, POOL_READY, Note
 from entrypoint.core.plan import Situation, plan, share
+from entrypoint.core.terms import ACTIVE, AT_WORK, CLOSED, CLOSING, NEVER, POOL_EMPTY, POOL_READY, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from entrypoint.core import phases, rollout
 from entrypoint.core.actions import Answer, Inspect
 from entrypoint.core.events import SpecRejected
-from entrypoint.core.model import ACTIVE, AT_WORK, READY, STALL, WAITING, Generation, Pool, Template, address
+from entrypoint.core.model import Pool
 from entrypoint.core.settle import settle
+from entrypoint.core.terms import ACTIVE, AT_WORK, READY, STALL, WAITING, Generation, Template, address
 
 if TYPE_CHECKING:
     from entrypoint.config import spec

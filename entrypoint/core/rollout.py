@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core.actions import RolloutEnded
-from entrypoint.core.model import NEVER, WAITING, Generation, Rollout, Wish
+from entrypoint.core.model import Rollout
+from entrypoint.core.terms import NEVER, WAITING, Generation, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from entrypoint.core.model import Master, Pool, Template, Worker
+    from entrypoint.core.model import Master, Pool, Worker
+    from entrypoint.core.terms import Template
 
 AT_ONCE = Wish("rollout", first=False)
 

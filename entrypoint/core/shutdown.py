@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import rollout, worker
 from entrypoint.core.actions import CloseSockets, Exit, Sweep
-from entrypoint.core.model import (
+from entrypoint.core.terms import (
     ACTIVE,
     CLOSED,
     CLOSING,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.core.model import AT_WORK, Size
+from entrypoint.core.terms import AT_WORK, Size
 
 if TYPE_CHECKING:
     from entrypoint.core.model import Master, Pool
@@ -32,13 +32,13 @@ def size(pool: Pool) -> Size:
 
 def left_to_do(pool: Pool) -> int:
     """How many of its places have not done their work for good."""
-    return max(0, pool.desired.count - pool.finished)
+    return max(0, pool.desired.workers - pool.finished)
 
 
 def resize(m: Master, pool: Pool) -> None:
     """Take up what has been decided about its size."""
     before, pool.desired = pool.desired, desired(m, pool)
-    if pool.desired.count != before.count:
-        m.report("info", "pool_resized", pool, workers=pool.desired.count, before=before.count)
-        pool.counters.scalings["up" if pool.desired.count > before.count else "down"] += 1
+    if pool.desired.workers != before.workers:
+        m.report("info", "pool_resized", pool, workers=pool.desired.workers, before=before.workers)
+        pool.counters.scalings["up" if pool.desired.workers > before.workers else "down"] += 1
     pool.sized = size(pool)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import ending, health
 from entrypoint.core.actions import Inspect, RunHook, Select, Signal, Spawn
-from entrypoint.core.model import BACKOFF, HELD, NEVER, READY, SPAWNING, STARTING
+from entrypoint.core.terms import BACKOFF, HELD, NEVER, READY, SPAWNING, STARTING
 
 if TYPE_CHECKING:
     from entrypoint.core.events import Executed, HookEnded, Notified, NotVisible, Proved, Spawned, SpawnRefused

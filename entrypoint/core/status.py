@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-from entrypoint.core.model import (
+from entrypoint.core.terms import (
     ACTIVE,
     AT_WORK,
     BACKOFF,

@@ -25,7 +25,9 @@ from entrypoint.core.events import (
     Started,
     Ticked,
 )
-from entrypoint.core.model import (
+from entrypoint.core.model import Heartbeats, Master, Pool, Worker
+from entrypoint.core.settle import settle
+from entrypoint.core.terms import (
     AT_WORK,
     HUP,
     INT,
@@ -39,13 +41,8 @@ from entrypoint.core.model import (
     TTOU,
     USR1,
     USR2,
-    Heartbeats,
-    Master,
-    Pool,
     Template,
-    Worker,
 )
-from entrypoint.core.settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +166,10 @@ def stalled(m: Master, event: Stalled, now: float) -> None:
 def received(m: Master, event: SignalReceived, now: float) -> None:
     """The master got a signal."""
     signum = event.signum
-    what = "forward" if m.forward_all else m.signals.get(signum) or SIGNALS.get(signum, "ignore")
+    what = "forward" if m.forward_all else m.signals.get(signum) or SIGNALS.get(signum, "")
+    if not what and not event.of_terminal and signum not in m.unheeded:
+        m.unheeded.add(signum)
+        m.report("warning", "signal_ignored", signal=signum)
     if what == "forward":
         forward(m, signum)
     elif what == "shutdown":
@@ -184,7 +184,7 @@ def received(m: Master, event: SignalReceived, now: float) -> None:
         shutdown.quit_now(m, now)
     elif what in ("scale_up", "scale_down"):
         first = next(iter(m.pools.values()))
-        first.pin = max(1, first.desired.count + (1 if what == "scale_up" else -1))
+        first.pin = max(1, first.desired.workers + (1 if what == "scale_up" else -1))
         m.touch(first)
     elif what in ("restart", "reload") and m.phase in AT_WORK:
         m.order(Reload(roll_all=what == "restart"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core.ending import (
-    abort_drain,
     abort_due,
     drain,
     drain_again,
@@ -29,6 +28,7 @@ from entrypoint.core.ending import (
     linger_due,
     queue_checked,
     quiesce_due,
+    shorten,
     stop_due,
     stop_hook_ended,
 )
@@ -46,7 +46,6 @@ from entrypoint.core.events import (
     SpawnRefused,
 )
 from entrypoint.core.health import heard_late, heard_ready, not_live, silent
-from entrypoint.core.model import STATES
 from entrypoint.core.starting import (
     executed,
     executed_late,
@@ -59,6 +58,7 @@ from entrypoint.core.starting import (
     started_hook_ended,
     starting_due,
 )
+from entrypoint.core.terms import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ def bug(m: Master, w: Worker, _now: float, event: object) -> None:
 
 
 # fmt: off
-BEFORE = {  # somebody or something wants it to go
+BEFORE: dict[object, tuple[Handler, ...]] = {  # somebody or something wants it to go
     #              backoff  spawning      starting            ready
     DUE:          (spawn,   bug,          starting_due,       bug),
     SILENT:       (bug,     bug,          bug,                silent),
@@ -103,11 +103,11 @@ BEFORE = {  # somebody or something wants it to go
     Exited:       (bug,     bug,          exited,             exited),
     GroupGone:    (bug,     bug,          bug,                bug),
 }
-AFTER = {
+AFTER: dict[object, tuple[Handler, ...]] = {
     #              quiescing        stopping        aborting       killed         lingering
     DUE:          (quiesce_due,     stop_due,       abort_due,     kill_due,      linger_due),
     SILENT:       (bug,             bug,            bug,           bug,           bug),
-    DRAIN:        (drain_again,     drain_again,    abort_drain,   kill_drain,    ignore),
+    DRAIN:        (drain_again,     drain_again,    shorten,       kill_drain,    shorten),
     HURRY:        (hurry,           hurry_stop,     kill_hurry,    kill_hurry,    kill_hurry),
     Spawned:      (bug,             bug,            bug,           bug,           bug),
     SpawnRefused: (bug,             bug,            bug,           bug,           bug),

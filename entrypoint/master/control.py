@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 
-from entrypoint.core.model import NEVER
+from entrypoint.core.terms import NEVER
 from entrypoint.master.stale import unlink_stale
 
 TYPE_CHECKING = False  # `typing` would cost PID 1 memory

@@ -8,7 +8,7 @@ from entrypoint.config.environment import Identity
 
 if TYPE_CHECKING:
     from entrypoint.core import actions as act
-    from entrypoint.core.model import Template
+    from entrypoint.core.terms import Template
     from entrypoint.master.notify import Channel
 
 

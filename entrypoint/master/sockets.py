@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from entrypoint.core.model import address
+from entrypoint.core.terms import address
 from entrypoint.master.listeners import Group, Shared, bind_tcp, listen_tcp
 from entrypoint.master.stale import unlink_stale
 

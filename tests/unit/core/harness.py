@@ -18,9 +18,21 @@ from typing import TYPE_CHECKING, NamedTuple
 from entrypoint.config import spec
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
-from entrypoint.core.model import ACTIVE, AT_WORK, HANDED_OVER, HELD, KILL, READY, SHOWN, SPAWNING, STARTING, STATES
 from entrypoint.core.plan import share
 from entrypoint.core.step import new_master, step
+from entrypoint.core.terms import (
+    ACTIVE,
+    AT_WORK,
+    GIVEN_UP,
+    HANDED_OVER,
+    HELD,
+    KILL,
+    READY,
+    SHOWN,
+    SPAWNING,
+    STARTING,
+    STATES,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -123,6 +135,7 @@ class Machine:
         self.stubborn: set[str] = set()  # ignore every signal but KILL
         self.unkillable: set[str] = set()  # ignore KILL, too
         self.litter: set[str] = set()  # leave processes in their group that ignore TERM
+        self.daemons: set[str] = set()  # leave a process outside of their group
         self.on_stop = ev.Outcome(code=0)  # how the others end when told to
         self.queues: dict[str, deque[int]] = {}  # answers to CheckQueue; then 0
         self.busy: set[str] = set()  # workers that do not rest
@@ -323,7 +336,7 @@ class Machine:
             workers = list(p.workers.values())
             assert p.counts == {s: sum(w.state == s for w in workers) for s in STATES}
             staying = sum(w.outcome is None and not w.reason and not w.cause for w in workers)
-            if p.rollout is None and m.phase in AT_WORK:
+            if p.rollout is None and not p.wishes and m.phase in AT_WORK:
                 assert staying <= p.size or p.status != ACTIVE, f"too many workers of {p.name}"
             self._check_census(p)
             slots = [w.slot for w in workers]
@@ -354,7 +367,7 @@ class Machine:
             assert sorted(w.serial for w in census.ending) == sorted(w.serial for w in (*ending, *held))
         assert list(p.handed_over) == [w for w in p.workers.values() if w.reason and w.place == HANDED_OVER]
         assert all(w in p.kept.ready for w in p.ripening.values())
-        assert not (p.ended or self.m.touched or self.m.notes), "it is not settled"
+        assert [*p.ended, *self.m.touched, *self.m.notes] == [], "it is not settled"
 
     # -- the kernel ------------------------------------------------------------------------------------------
 
@@ -427,9 +440,11 @@ class Machine:
     def _check_surge(self, name: str) -> None:
         """A rollout never makes more processes than size and surge, unless there were as many before."""
         p = self.m.pools.get(name)
+        if p is None or p.rollout is None:
+            return
         workers = [self.m.workers[process.serial] for process in self.processes.values() if process.pool == name]
-        count = sum(not w.reason or w.place in (HELD, HANDED_OVER) for w in workers)
-        if p is not None and p.rollout is not None and count > self._most.get(name, 0):
+        count = sum(not w.reason or w.place != GIVEN_UP for w in workers)
+        if count > self._most.get(name, 0):
             assert count <= p.size + share(p.spec.rollout, p.size)[0], f"{count} processes of {name}"
         self._most[name] = count
 
@@ -477,7 +492,8 @@ class Machine:
         process.alive, process.lingering = False, not alone
         if alone:
             del self.processes[process.serial]
-        self.tell(ev.Exited(process.serial, outcome, alone, error, self.chance))
+        daemon = self._is(process, self.daemons)
+        self.tell(ev.Exited(process.serial, outcome, alone, error, self.chance, daemon=daemon))
         self._childless()
 
     def _group_ends(self, process: Process) -> None:

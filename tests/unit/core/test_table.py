@@ -12,7 +12,7 @@ import pytest
 from entrypoint import core
 from entrypoint.core import events as ev
 from entrypoint.core import worker
-from entrypoint.core.model import STATES
+from entrypoint.core.terms import STATES
 from tests.unit.core.harness import running
 
 PACKAGE = Path(core.__file__).parent
@@ -44,7 +44,7 @@ def test_every_state_is_crossed_with_everything_that_can_happen() -> None:
 @pytest.mark.parametrize("name", ["BEFORE", "AFTER"])
 def test_no_pair_of_the_table_is_written_twice(name: str) -> None:
     tree = ast.parse((PACKAGE / "worker.py").read_text())
-    table = next(n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == name)
+    table = next(n for n in tree.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == name)
     assert isinstance(table.value, ast.Dict)
     keys = [ast.unparse(key) for key in table.value.keys if key is not None]
     assert sorted(keys) == sorted(set(keys))
