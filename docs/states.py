@@ -13,9 +13,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entrypoint.config.spec import Command, Heartbeat, Init, Lifecycle, Pool, Process, Ready, Socket, Spec
 from entrypoint.core import events, worker
-from entrypoint.core.model import DRAINING, KILLING
 from entrypoint.core.step import new_master
-from entrypoint.core.terms import ACTIVE, BACKOFF, NEVER, PHASE_STOPPING, READY, STARTING, STATES, STOPPING
+from entrypoint.core.terms import (
+    ABORTING,
+    ACTIVE,
+    BACKOFF,
+    CLOSING,
+    KILLED,
+    LINGERING,
+    NEVER,
+    PHASE_STOPPING,
+    QUIESCING,
+    READY,
+    SHOWN,
+    SPAWNING,
+    STARTING,
+    STATES,
+    STOPPING,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +40,7 @@ BORN, NOW = 0.0, 100.0
 
 LABELS: dict[object, str] = {
     worker.DUE: "deadline",
+    worker.SILENT: "no heartbeat",
     worker.DRAIN: "asked to go",
     worker.HURRY: "QUIT",
     events.Spawned: "spawned",
@@ -32,7 +48,7 @@ LABELS: dict[object, str] = {
     events.Executed: "executed",
     events.Notified: "a message",
     events.Proved: "seen to work",
-    events.Hidden: "not to be seen",
+    events.NotVisible: "not to be seen",
     events.NotLive: "liveness failed",
     events.HookEnded: "hook ended",
     events.Exited: "exited",
@@ -52,7 +68,9 @@ class Case(NamedTuple):
     init: bool | None = None  # only of an init command, or only of another; None: of both
 
 
-ALIVE = (STARTING, READY, DRAINING, KILLING)
+GOING = (QUIESCING, STOPPING, ABORTING, KILLED)  # and its main process is there
+ALIVE = (STARTING, READY, *GOING)
+GONE_OR_GOING = (*GOING, LINGERING)
 CLEAN = events.Outcome(code=0)
 
 CASES = (
@@ -60,33 +78,34 @@ CASES = (
     Case("alive for ready.after", worker.DUE, (STARTING,), worker={"ready_at": NOW}),
     Case("boot_timeout", worker.DUE, (STARTING,), worker={"boot_deadline": NOW}, init=False),
     Case("timeout of an init command", worker.DUE, (STARTING,), worker={"boot_deadline": NOW}, init=True),
-    Case("heartbeat overdue", worker.DUE, (READY,), worker={"beats": True, "beat_at": BORN}),
-    Case("stop deadline", worker.DUE, (DRAINING,), worker={"stop_deadline": NOW}),
-    Case("outlived SIGKILL", worker.DUE, (KILLING,), worker={"killed": True}),
-    Case("outlived its grace", worker.DUE, (KILLING,), worker={"killed": False}),
+    Case("heartbeat overdue", worker.SILENT, (READY,)),
+    Case("last call", worker.DUE, (QUIESCING,), worker={"stop_deadline": NOW}),
+    Case("stop deadline", worker.DUE, (STOPPING,)),
+    Case("outlived SIGKILL", worker.DUE, (KILLED,)),
+    Case("outlived its grace", worker.DUE, (ABORTING, LINGERING)),
     Case("asked to go", worker.DRAIN, STATES, "requested"),
     Case("QUIT", worker.HURRY, STATES),
-    Case("spawned", events.Spawned, (STARTING,), events.Spawned(0)),
-    Case("spawn refused", events.SpawnRefused, (STARTING,), events.SpawnRefused(0, "no memory")),
-    Case("executed", events.Executed, (STARTING, DRAINING, KILLING), events.Executed(0)),
-    Case("READY=1", events.Notified, ALIVE, events.Notified(0, ready=True)),
-    Case("WATCHDOG=1", events.Notified, ALIVE, events.Notified(0, beat=True)),
-    Case("WATCHDOG=trigger", events.Notified, ALIVE, events.Notified(0, hung=True)),
-    Case("STOPPING=1", events.Notified, ALIVE, events.Notified(0, stopping=True)),
-    Case("EXTEND_TIMEOUT_USEC", events.Notified, ALIVE, events.Notified(0, extend=NOW)),
+    Case("spawned", events.Spawned, (SPAWNING,), events.Spawned(0)),
+    Case("spawn refused", events.SpawnRefused, (SPAWNING,), events.SpawnRefused(0, "no memory")),
+    Case("executed", events.Executed, (STARTING, *GONE_OR_GOING), events.Executed(0)),
+    Case("READY=1", events.Notified, (*ALIVE, LINGERING), events.Notified(0, ready=True)),
+    Case("WATCHDOG=1", events.Notified, (*ALIVE, LINGERING), events.Notified(0, beat=True)),
+    Case("WATCHDOG=trigger", events.Notified, (*ALIVE, LINGERING), events.Notified(0, hung=True)),
+    Case("STOPPING=1", events.Notified, (*ALIVE, LINGERING), events.Notified(0, stopping=True)),
+    Case("EXTEND_TIMEOUT_USEC", events.Notified, (*ALIVE, LINGERING), events.Notified(0, extend=NOW)),
     Case("seen to work", events.Proved, (STARTING,), events.Proved(0)),
-    Case("not to be seen, and ready.after is over", events.Hidden, (STARTING,), events.Hidden(0, "hidden")),
+    Case("not to be seen, and ready.after is over", events.NotVisible, (STARTING,), events.NotVisible(0, "hidden")),
     Case("liveness failed", events.NotLive, (READY,), events.NotLive(0, "timed out")),
     Case("post_start done", events.HookEnded, (STARTING,), events.HookEnded(0, "post_start"), {"hook": "post_start"}),
     Case(
         "post_start failed", events.HookEnded, (STARTING,), events.HookEnded(0, "post_start", "exit code 1"),
         {"hook": "post_start"},
     ),
-    Case("pre_stop done", events.HookEnded, (DRAINING,), events.HookEnded(0, "pre_stop"), {"hook": "pre_stop"}),
+    Case("pre_stop done", events.HookEnded, (QUIESCING,), events.HookEnded(0, "pre_stop"), {"hook": "pre_stop"}),
     Case("exited", events.Exited, ALIVE, events.Exited(0, CLEAN, alone=True)),
     Case("exited, its group is there", events.Exited, ALIVE, events.Exited(0, CLEAN, alone=False)),
-    Case("group gone", events.GroupGone, (KILLING,), events.GroupGone(0)),
-    Case("queue empty", events.QueueChecked, (DRAINING,), events.QueueChecked(0, 0)),
+    Case("group gone", events.GroupGone, (KILLED, LINGERING), events.GroupGone(0)),
+    Case("queue empty", events.QueueChecked, (QUIESCING,), events.QueueChecked(0, 0)),
 )  # fmt: skip
 
 PAGE = """\
@@ -94,9 +113,11 @@ PAGE = """\
 
 <!-- Generated by `python docs/states.py > docs/STATES.md`: change entrypoint/core/worker.py instead. -->
 
-`backoff` is a slot that waits for its next life; in every other state there is a process, or what it left behind. A
-worker that is gone frees its slot. What comes next in the slot is the pool's business: see `settle` in
-entrypoint/core/pool.py. `asked to go` is a shutdown, a rollout, a smaller size, or somebody's request.
+`backoff` is a slot that waits for its next life; in every other state there is a process, or one was ordered, or some of
+it is left. A worker that is gone frees its slot. What comes next in the slot is its pool's business: see
+entrypoint/core/ends.py and plan.py. `asked to go` is any wish: a shutdown, a rollout, a smaller size, a request.
+
+{shown}
 
 ```mermaid
 stateDiagram-v2
@@ -106,7 +127,7 @@ stateDiagram-v2
 
 ## The table
 
-Every state crossed with everything that can happen. `impossible` leaves the worker as it is and is reported as a bug.
+Every state crossed with everything that can happen. `bug` leaves the worker as it is and is reported as a bug.
 
 {table}
 
@@ -118,12 +139,12 @@ class Condition(NamedTuple):
     """What the outcome may depend on besides the state and the case."""
 
     init: bool  # the pool is an init command
-    stopping: bool  # the pool stops
-    signalled: bool  # the stop signal was sent, or the worker said that it stops
-    ended: bool  # the main process is gone, its group is not
+    closing: bool  # the pool closes
+    asked: bool  # it was asked to go, not only at fault
     executed: bool  # its program runs
     proven: bool  # it has shown that it can work
     hook: bool  # a lifecycle command runs
+    chosen: bool  # the kernel chooses its own sockets
 
 
 def conditions(state: str, case: Case) -> Iterator[Condition]:
@@ -132,13 +153,14 @@ def conditions(state: str, case: Case) -> Iterator[Condition]:
         condition = Condition(*made)
         if case.init is not None and condition.init != case.init:
             continue
-        if condition.signalled and state not in (DRAINING, KILLING):
+        if condition.asked and state in (BACKOFF, STARTING, READY):
             continue
-        if condition.ended and (state != KILLING or case.what is events.Exited):
+        if state in (BACKOFF, SPAWNING):
+            if condition.executed or condition.proven or condition.chosen:
+                continue
+        elif state != STARTING and not (condition.executed and condition.proven):
             continue
-        if state != STARTING and not (condition.executed and condition.proven):
-            continue
-        if condition.hook and state not in (STARTING, DRAINING):
+        if condition.hook and state not in (STARTING, QUIESCING):
             continue
         yield condition
 
@@ -164,26 +186,25 @@ def outcome(state: str, case: Case, condition: Condition) -> str:
     m = new_master(config)
     pool = m.init[0] if condition.init else m.pools["web"]
     pool.status = ACTIVE
-    if condition.stopping:
-        pool.status, m.phase = STOPPING, PHASE_STOPPING
-    w = m.add_worker(pool, NOW)
+    if condition.closing:
+        pool.status, m.phase = CLOSING, PHASE_STOPPING
+    w = m.add_worker(pool, NOW, pool.current)
     if state != BACKOFF:
         m.enter(w, state)
         w.born = BORN
         w.boot_deadline = NEVER
-        pool.live = 1
         pool.executed = True
-    if state in (DRAINING, KILLING):
+    if condition.asked:
         m.ask_to_go(w, "shutdown")
     w.stop_deadline = 2 * NOW
-    w.signalled, w.executed, w.proven = condition.signalled, condition.executed, condition.proven
+    w.executed, w.proven, w.chosen = condition.executed, condition.proven, condition.chosen
     if condition.hook:
         w.hook = "post_start" if state == STARTING else "pre_stop"
-    if condition.ended:
+    if state == LINGERING:
         w.outcome = CLEAN
     for name, value in case.worker.items():
         setattr(w, name, value)
-    worker.happen(m, w, case.what, NOW, case.argument)
+    worker.dispatch(m, w, case.what, NOW, case.argument)
     return w.state if w.serial in m.workers else GONE
 
 
@@ -205,7 +226,17 @@ def arrows() -> list[str]:
 def forgotten() -> set[tuple[str, object]]:
     """Pairs of the table that do something, and that no case tries."""
     tried = {(state, case.what) for case in CASES for state in case.states}
-    return {pair for pair, handler in worker.TABLE.items() if handler not in (worker.ignore, worker.impossible)} - tried
+    return {pair for pair, handler in worker.TABLE.items() if handler not in (worker.ignore, worker.bug)} - tried
+
+
+def shown() -> list[str]:
+    """Which of them people see as what."""
+    words: dict[str, list[str]] = {}
+    for state, word in SHOWN.items():
+        words.setdefault(word, []).append(f"`{state}`")
+    return ["| in the status and in metrics | here |", "| --- | --- |"] + [
+        f"| `{word}` | {', '.join(states)} |" for word, states in words.items()
+    ]
 
 
 def table() -> list[str]:
@@ -227,7 +258,12 @@ def meanings() -> list[str]:
 
 def page() -> str:
     """The whole of docs/STATES.md."""
-    return PAGE.format(arrows="\n".join(arrows()), table="\n".join(table()), meanings="\n".join(meanings()))
+    return PAGE.format(
+        shown="\n".join(shown()),
+        arrows="\n".join(arrows()),
+        table="\n".join(table()),
+        meanings="\n".join(meanings()),
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, NamedTuple
 
+from entrypoint.core.reasons import REASONS, RESTARTS, TIMEOUTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     Samples = Sequence[tuple[tuple[str, ...], Any]]
 
 STATES = ("backoff", "starting", "ready", "draining", "killing")
-UNASKED = ("completed", "error", "signal", "oom", "boot_timeout", "heartbeat_timeout", "liveness")
-REASONS = (*UNASKED, "max_lifetime", "max_memory", "max_requests", "rollout", "scale_down", "shutdown", "requested")
-TIMEOUTS = ("boot", "heartbeat", "stop")
 RESULTS = ("completed", "failed", "aborted")
 DIRECTIONS = ("up", "down")
 SIGNALS = ("TERM", "INT", "QUIT", "HUP", "TTIN", "TTOU", "USR1", "USR2")
@@ -136,7 +135,7 @@ class Metrics:
         yield _counter("worker_spawns", "Workers started.", ("pool",), spawns)
         for name, text, label, key, known in (
             ("worker_exits", "Workers that ended.", "reason", "exits", REASONS),
-            ("worker_restarts", "Workers replaced that nobody asked to go.", "reason", "restarts_by", UNASKED),
+            ("worker_restarts", "Workers replaced that nobody asked to go.", "reason", "restarts_by", RESTARTS),
             ("worker_timeouts", "Deadlines that workers missed.", "phase", "timeouts", TIMEOUTS),
             ("rollouts", "Rollouts that ended.", "result", "rollouts", RESULTS),
             ("scale_events", "Changes of a pool's size.", "direction", "scale_events", DIRECTIONS),

@@ -29,7 +29,10 @@ PROMETHEUS = (
 )
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 UNASKED = ["completed", "error", "signal", "oom", "boot_timeout", "heartbeat_timeout", "liveness"]
-REASONS = [*UNASKED, *["max_lifetime", "max_memory", "max_requests", "rollout", "scale_down", "shutdown", "requested"]]
+REASONS = [
+    *UNASKED, "max_lifetime", "max_memory", "max_requests", "memory_guard", "rollout", "scale_down", "shutdown",
+    "requested",
+]  # fmt: skip
 WORKER_GAUGES = [
     f"entrypoint_worker_{name}"
     for name in ("start_time_seconds", "age_seconds", "heartbeat_age_seconds", "resident_memory_bytes", "generation")

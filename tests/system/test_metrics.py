@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.system.conftest import Start
 
 UNASKED = ("completed", "error", "signal", "oom", "boot_timeout", "heartbeat_timeout", "liveness")
-NOT_HERE = ("oom", "max_lifetime", "max_memory", "max_requests")  # the first takes a container: see tests/docker
+NOT_HERE = ("oom", "max_lifetime", "max_memory", "max_requests", "memory_guard")  # oom: see tests/docker
 REASONS = (*UNASKED, *NOT_HERE[1:], "rollout", "scale_down", "shutdown", "requested")
 TICK = os.sysconf("SC_CLK_TCK")
 

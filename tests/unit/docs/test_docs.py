@@ -19,7 +19,7 @@ from entrypoint.__main__ import CONTROL, USAGE
 from entrypoint.cli import control, probe
 from entrypoint.cli.run import parse
 from entrypoint.config.load import Request, load
-from entrypoint.core.counters import FAULTS, WISHES
+from entrypoint.core.reasons import REASONS
 from entrypoint.observer.metrics import Metrics
 from entrypoint.observer.proc import Usage
 from tests.observer.harness import pool, snapshot, worker
@@ -251,9 +251,11 @@ def test_every_metric_in_the_documents_is_one(path: Path) -> None:
 def test_every_reason_of_an_end_is_told() -> None:
     text = (ROOT / "docs/METRICS.md").read_text()
     table = text[text.index("| `reason` |") : text.index("### Sockets")]
-    listed = {name: row for row in table.strip().splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
-    assert set(listed) == {*FAULTS, *WISHES}
-    assert {name for name, row in listed.items() if row.split("|")[3].strip().startswith("yes")} == set(FAULTS)
+    rows = [[cell.strip() for cell in row.split("|")[1:4]] for row in table.splitlines()[2:] if row.startswith("|")]
+    assert {name.strip("`"): meaning for name, meaning, _ in rows} == {r.name: r.meaning for r in REASONS.values()}
+    assert {name.strip("`") for name, _, restart in rows if restart == "no"} == {
+        r.name for r in REASONS.values() if r.asked
+    }
 
 
 def test_the_programs_of_the_documents_are_python(monkeypatch: pytest.MonkeyPatch) -> None:
