@@ -11,9 +11,9 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from entrypoint.config.record import Record
 from entrypoint.core.actions import Report
 from entrypoint.core.counters import Counters
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from typing import Any
