@@ -11,7 +11,8 @@ from entrypoint.core.terms import ACTIVE, AT_WORK, NEVER, READY, STARTING, Wish
 
 if TYPE_CHECKING:
     from entrypoint.core.events import Asked
-    from entrypoint.core.model import Master, Pool
+    from entrypoint.core.model import Pool
+    from entrypoint.core.state import Master
 
 MAX_WORKERS = 10_000  # as in the configuration
 BY_HAND = Wish("requested", first=False)

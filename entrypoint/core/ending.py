@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from entrypoint.core.events import Exited, GroupGone, HookEnded, Notified, Outcome, QueueChecked
-    from entrypoint.core.model import Master, Worker
+    from entrypoint.core.model import Worker
+    from entrypoint.core.state import Master
 
 GROUP_GRACE = 1.0  # what a dead worker left in its process group gets between TERM and KILL
 QUIT_GRACE = 1.0  # between the stop signal and SIGKILL when the master quits

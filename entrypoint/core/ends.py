@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core import rollout, sizing, worker
+from entrypoint.core.model import INIT_TIMED_OUT, POOL_COMPLETED, POOL_FAILED, POOL_GAVE_UP, Note
 from entrypoint.core.reasons import REASONS
-from entrypoint.core.terms import (
-    ACTIVE,
-    BACKOFF,
-    INIT_TIMED_OUT,
-    KILL,
-    NEVER,
-    POOL_COMPLETED,
-    POOL_FAILED,
-    POOL_GAVE_UP,
-    READY,
-    Note,
-)
+from entrypoint.core.terms import ACTIVE, BACKOFF, KILL, NEVER, READY
 
 if TYPE_CHECKING:
-    from entrypoint.core.model import Master, Pool, Worker
+    from entrypoint.core.model import Pool, Worker
+    from entrypoint.core.state import Master
 
 
 def account(m: Master, w: Worker, chance: float, now: float) -> None:

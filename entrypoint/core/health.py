@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from entrypoint.core.events import Beats, Notified, NotLive
-    from entrypoint.core.model import Master, Worker
+    from entrypoint.core.model import Worker
+    from entrypoint.core.state import Master
 
 
 def keep_status(w: Worker, event: Notified) -> None:

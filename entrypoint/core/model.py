@@ -1,48 +1,30 @@
-"""The state of the core: the master, its pools, their workers, and the one heap of deadlines.
-
-A thing that waits (worker, pool, master) stores one deadline; arming again overwrites it, and what is stale in the heap
-is skipped when it comes up. So nothing ever needs to be cancelled, and no event costs more than O(log n).
-
-What changes for a worker changes its place in its pool's census and marks the pool as touched; the pool is settled at
-the end of the step. What a pool has to tell the master is a note.
-"""
+"""Whom the core knows: workers, and pools that keep their workers told apart, so that nobody has to count them."""
 
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from entrypoint.core.actions import Report
-from entrypoint.core.census import Census, Roster
 from entrypoint.core.counters import Counters
 from entrypoint.core.terms import (
     ACTIVE,
     BACKOFF,
     GIVEN_UP,
-    HANDED_OVER,
-    HELD,
     NEVER,
-    PHASE_STARTING,
     READY,
-    SPAWNING,
-    STALL,
-    STARTING,
     STATES,
     WAITING,
     Generation,
-    Note,
     Size,
     Template,
     Wish,
-    address,
 )
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterator
 
     from entrypoint.config import spec
-    from entrypoint.core.actions import Action
     from entrypoint.core.events import Outcome
 
 
@@ -112,6 +94,56 @@ class Worker:
     def template(self) -> Template:
         """What it was born with."""
         return self.generation.template
+
+
+class Roster:
+    """A set of workers, in order of birth for whoever looks. Adding and discarding cost the same however many."""
+
+    __slots__ = ("_latest", "_sorted", "_workers")
+
+    def __init__(self) -> None:
+        self._workers: dict[int, Worker] = {}
+        self._latest = 0
+        self._sorted = True
+
+    def add(self, w: Worker) -> None:
+        """Put it in; one that comes out of order is sorted in when somebody looks."""
+        if w.serial >= self._latest:
+            self._latest = w.serial
+        elif self._workers:
+            self._sorted = False
+        self._workers[w.serial] = w
+
+    def discard(self, w: Worker) -> None:
+        """Take it out, if it is in."""
+        self._workers.pop(w.serial, None)
+
+    def __contains__(self, w: Worker) -> bool:
+        return w.serial in self._workers
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def __iter__(self) -> Iterator[Worker]:
+        if not self._sorted:
+            self._workers = dict(sorted(self._workers.items()))
+            self._sorted = True
+        return iter(self._workers.values())
+
+
+class Census:
+    """Those of whom the same is wished: that they stay, or that they go."""
+
+    __slots__ = ("booting", "ending", "ready", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = Roster()  # for a process
+        self.booting = Roster()
+        self.ready = Roster()
+        self.ending = Roster()  # on their way out, and to be replaced in their places
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.booting) + len(self.ready) + len(self.ending)
 
 
 class Heartbeats:
@@ -285,241 +317,16 @@ class Pool:
         return self.spec.restart.policy != "always"
 
 
-class Master:
-    """Everything the core knows."""
+class Note(Record):
+    """What a pool has to tell the master."""
 
-    __slots__ = (
-        "actions",
-        "asked_at",
-        "deadline",
-        "deadlines",
-        "drain_delay",
-        "ends_by",
-        "exit_code",
-        "exit_fields",
-        "exit_reason",
-        "exit_serial",
-        "first_error",
-        "forward_all",
-        "heartbeats",
-        "held_signals",
-        "held_sockets",
-        "held_until",
-        "helpers",
-        "init",
-        "interrupted",
-        "killed",
-        "name",
-        "notes",
-        "phase",
-        "pools",
-        "refusals",
-        "requested",
-        "resumed_at",
-        "sequence",
-        "serial",
-        "signals",
-        "sockets",
-        "sockets_unused",
-        "spec",
-        "stall",
-        "sweeps",
-        "touched",
-        "unheeded",
-        "workers",
-    )
+    what: str
+    pool: Pool
+    worker: Worker | None = None  # that decided it
+    status: int = 0  # its exit status
+    why: str = ""
 
-    def __init__(self, config: spec.Spec) -> None:
-        self.name = "master"
-        self.spec = config
-        self.phase = PHASE_STARTING
-        self.deadline = NEVER
-        self.deadlines: list[tuple[float, int, Worker | Pool | Heartbeats | Master]] = []
-        self.sequence = 0
-        self.serial = 0
-        self.actions: list[Action] = []
-        self.workers: dict[int, Worker] = {}
-        self.touched: dict[Pool, None] = {}  # pools to be settled, in order
-        self.notes: deque[Note] = deque()  # what pools have to tell
-        self.heartbeats: dict[float, Heartbeats] = {}  # by timeout
-        self.pools: dict[str, Pool] = {}
-        self.init: list[Pool] = []  # one-shot commands still to run or running
-        self.helpers: dict[str, Pool] = {}  # processes of the master's own
-        self.signals = dict(config.signals)
-        self.drain_delay = config.shutdown.drain_delay
-        self.sockets = {s.name: s for s in config.sockets}
-        self.held_sockets = {address(s): s for s in config.sockets}  # that the shell has open
-        self.sockets_unused = False  # some of them may be
-        self.refusals = 0  # spawns in a row that the kernel refused
-        self.held_until = 0.0  # no spawn before this
-        self.stall = STALL  # seconds that deadlines may be late before the master itself is to blame
-        self.resumed_at = -NEVER  # when the master last ran again after a stall: before that nobody could be heard
-        self.requested = False  # somebody asked for the stop
-        self.interrupted = False  # by INT, once
-        self.asked_at = NEVER  # the first TERM or INT
-        self.ends_by = NEVER  # when the last worker has to be gone, whatever it asks for
-        self.killed = False  # a worker was SIGKILLed at its stop deadline
-        self.first_error = 0  # first non-zero status of a worker of a critical pool that runs to completion
-        self.exit_code = 0  # decided by a failure; 0: decided at the end
-        self.exit_reason = ""
-        self.exit_fields: dict[str, Any] = {}
-        self.exit_serial = 0  # of the worker that decided it
-        self.forward_all = any(p.foreground for p in config.pools)  # init mode
-        self.held_signals: list[int] = []  # to forward once the worker exists
-        self.sweeps = 0
-        self.unheeded: set[int] = set()  # signals that mean nothing, and came
 
-    # -- deadlines -------------------------------------------------------------------------------------------
-
-    def arm(self, target: Worker | Pool | Heartbeats | Master, when: float) -> None:
-        """Give `target` its one deadline."""
-        if when == target.deadline:
-            return
-        target.deadline = when
-        if when != NEVER:
-            self.sequence += 1
-            heappush(self.deadlines, (when, self.sequence, target))
-
-    def next_deadline(self) -> float:
-        """The earliest deadline, or `NEVER`."""
-        heap = self.deadlines
-        while heap and heap[0][2].deadline != heap[0][0]:
-            heappop(heap)
-        return heap[0][0] if heap else NEVER
-
-    def take_due(self, now: float) -> Worker | Pool | Heartbeats | Master | None:
-        """Take the next thing whose deadline has passed."""
-        if self.next_deadline() > now:
-            return None
-        target = heappop(self.deadlines)[2]
-        target.deadline = NEVER
-        return target
-
-    # -- workers ---------------------------------------------------------------------------------------------
-
-    def add_worker(self, pool: Pool, when: float, generation: Generation, restarts: int = 0) -> Worker:
-        """Take the lowest free slot for a worker to be spawned at `when`."""
-        if pool.free:
-            slot = heappop(pool.free)
-        else:
-            slot = pool.slots
-            pool.slots += 1
-        self.serial += 1
-        worker = Worker(pool, slot, self.serial, generation)
-        worker.restarts = restarts
-        self.workers[worker.serial] = pool.workers[worker.serial] = worker
-        pool.counts[BACKOFF] += 1
-        self.enroll(worker)
-        self.arm(worker, when)
-        return worker
-
-    def remove_worker(self, worker: Worker) -> None:
-        """Free the worker's slot."""
-        pool = worker.pool
-        del self.workers[worker.serial], pool.workers[worker.serial]
-        if worker.template.heartbeat in self.heartbeats:
-            self.heartbeats[worker.template.heartbeat].workers.pop(worker.serial, None)
-        pool.counts[worker.state] -= 1
-        pool.queue.discard(worker)
-        pool.wishes.pop(worker, None)
-        self._move(worker, None)
-        worker.deadline = NEVER
-        heappush(pool.free, worker.slot)
-        self.touch(pool)
-
-    def vacate(self, worker: Worker, chance: float) -> None:
-        """Nothing is left of a worker; its pool is to find out what that means. `chance` is for the jitter."""
-        self.remove_worker(worker)
-        worker.pool.ended.append((worker, chance))
-
-    def enter(self, worker: Worker, state: str) -> None:
-        """Move the worker to another state."""
-        counts = worker.pool.counts
-        counts[worker.state] -= 1
-        counts[state] += 1
-        worker.state = state
-        self.enroll(worker)
-
-    def ask_to_go(self, worker: Worker, reason: str) -> None:
-        """Count the worker as one that leaves, unless it has left: somebody else's matter, unlike a `cause`."""
-        if not worker.reason and worker.outcome is None:
-            worker.reason = reason
-            worker.pool.wishes.pop(worker, None)
-            self.enroll(worker)
-
-    def wish(self, worker: Worker, wish: Wish) -> None:
-        """Have the worker go, when its pool finds that it can."""
-        worker.pool.wishes[worker] = wish
-        self.enroll(worker)
-        self.touch(worker.pool)
-
-    def watch_uptime(self, worker: Worker) -> None:
-        """Remember a life as one that may reach min_uptime, and so end a row of failures."""
-        pool = worker.pool
-        if pool.spec.restart.min_uptime > 0:
-            pool.young.append(worker)
-            if pool.failures:
-                self.touch(pool)
-
-    # -- the census of a pool --------------------------------------------------------------------------------
-
-    def touch(self, pool: Pool) -> None:
-        """Have the pool settled at the end of the step."""
-        self.touched[pool] = None
-
-    def note(self, note: Note) -> None:
-        """Tell the master something about a pool."""
-        self.notes.append(note)
-
-    def enroll(self, worker: Worker) -> None:
-        """Count the worker where it belongs now."""
-        pool = worker.pool
-        roster: Roster | None
-        if worker.reason:
-            roster = {HELD: pool.kept.ending, HANDED_OVER: pool.handed_over}.get(worker.place)
-        else:
-            side = pool.wished if worker in pool.wishes or pool.is_stale(worker) else pool.kept
-            if worker.state == READY:
-                roster = side.ready
-            elif worker.state in (SPAWNING, STARTING):
-                roster = side.booting
-            else:
-                roster = side.waiting if worker.state == BACKOFF else side.ending
-        if roster is not worker.roster:
-            self._move(worker, roster)
-            self.touch(pool)
-
-    def enroll_all(self, pool: Pool) -> None:
-        """Count every worker of the pool again: another generation is wanted."""
-        for worker in pool.workers.values():
-            self.enroll(worker)
-        pool.ripening = dict(sorted(pool.ripening.items(), key=lambda item: item[1].ready_since))
-        self.touch(pool)
-
-    def _move(self, worker: Worker, roster: Roster | None) -> None:
-        pool = worker.pool
-        if worker.roster is not None:
-            worker.roster.discard(worker)
-            if worker.roster is pool.kept.ready:
-                pool.ripening.pop(worker.serial, None)
-        worker.roster = roster
-        if roster is not None:
-            roster.add(worker)
-            if roster is pool.kept.ready:
-                pool.ripening[worker.serial] = worker
-
-    # -- orders ----------------------------------------------------------------------------------------------
-
-    def order(self, action: Action) -> None:
-        """Give the shell an order; orders are carried out in the order they were given."""
-        self.actions.append(action)
-
-    def report(self, level: str, event: str, about: Worker | Pool | None = None, **fields: Any) -> None:
-        """Give the shell a line for the log."""
-        pool = about.pool if isinstance(about, Worker) else about
-        if pool is not None and pool.is_helper and level == "info":
-            level = "debug"
-        if isinstance(about, Worker):
-            self.order(Report(level, event, about.pool.name, about.slot, about.serial, fields))
-        else:
-            self.order(Report(level, event, about.name if about is not None else "", None, 0, fields))
+# Notes of a pool.
+POOL_READY, POOL_COMPLETED, POOL_FAILED = "ready", "completed", "failed"
+POOL_GAVE_UP, POOL_EMPTY, INIT_TIMED_OUT = "gave up", "empty", "init timed out"

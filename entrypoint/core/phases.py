@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING
 from entrypoint.core import shutdown
 from entrypoint.core.actions import CloseSockets
 from entrypoint.core.ending import outcome_fields
+from entrypoint.core.model import INIT_TIMED_OUT, POOL_COMPLETED, POOL_EMPTY, POOL_FAILED, POOL_GAVE_UP, POOL_READY
 from entrypoint.core.terms import (
     ACTIVE,
     AT_WORK,
     CLOSED,
     CLOSING,
-    INIT_TIMED_OUT,
     NEVER,
     PHASE_DRAINING,
     PHASE_RUNNING,
     PHASE_STARTING,
-    POOL_COMPLETED,
-    POOL_EMPTY,
-    POOL_FAILED,
-    POOL_GAVE_UP,
-    POOL_READY,
     READY,
     WAITING,
     address,
@@ -30,8 +25,8 @@ from entrypoint.core.terms import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from entrypoint.core.model import Master, Pool, Worker
-    from entrypoint.core.terms import Note
+    from entrypoint.core.model import Note, Pool, Worker
+    from entrypoint.core.state import Master
 
 
 def hear(m: Master, note: Note, now: float) -> None:

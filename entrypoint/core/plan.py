@@ -16,15 +16,14 @@ from heapq import merge
 from math import ceil, floor
 from typing import TYPE_CHECKING
 
-from entrypoint.config.record import Record
 from entrypoint.core.terms import GIVEN_UP, HANDED_OVER, HELD, NEVER, Wish
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from entrypoint.config.spec import Rollout
-    from entrypoint.core.census import Census
-    from entrypoint.core.model import Worker
+    from entrypoint.core.model import Census, Worker
 
 STALE = Wish("rollout")  # what is wished of all in `wished` that nobody wishes anything special of
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core import ends, rollout, sizing, worker
+from entrypoint.core.model import POOL_EMPTY, POOL_READY, Note
 from entrypoint.core.plan import Situation, plan, share
-from entrypoint.core.terms import ACTIVE, AT_WORK, CLOSED, CLOSING, NEVER, POOL_EMPTY, POOL_READY, Note
+from entrypoint.core.terms import ACTIVE, AT_WORK, CLOSED, CLOSING, NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entrypoint.core.model import Master, Pool
+    from entrypoint.core.model import Pool
     from entrypoint.core.plan import Limit
+    from entrypoint.core.state import Master
 
 # What lets only so many workers of a pool start at a time: one line for each.
 LIMITS: list[Callable[[Master, Pool, float], Limit]] = []

@@ -6,7 +6,7 @@ follow.
 
 from __future__ import annotations
 
-from entrypoint.config.record import Record
+from entrypoint.record import Record
 
 
 class Reason(Record):

@@ -14,7 +14,7 @@ from entrypoint.core.terms import ACTIVE, AT_WORK, READY, STALL, WAITING, Genera
 if TYPE_CHECKING:
     from entrypoint.config import spec
     from entrypoint.core.events import SpecChanged
-    from entrypoint.core.model import Master
+    from entrypoint.core.state import Master
 
 LIVE = ("pools", "sockets", "path", "sha256")  # the rest of a configuration needs a restart of the master
 

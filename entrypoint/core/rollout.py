@@ -15,7 +15,8 @@ from entrypoint.core.terms import NEVER, WAITING, Generation, Wish
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from entrypoint.core.model import Master, Pool, Worker
+    from entrypoint.core.model import Pool, Worker
+    from entrypoint.core.state import Master
     from entrypoint.core.terms import Template
 
 AT_ONCE = Wish("rollout", first=False)

@@ -8,7 +8,7 @@ from entrypoint.core import phases
 from entrypoint.core import pool as pools
 
 if TYPE_CHECKING:
-    from entrypoint.core.model import Master
+    from entrypoint.core.state import Master
 
 MOST_PASSES = 1000  # of one step; some for each pool would do
 

@@ -22,7 +22,8 @@ from entrypoint.core.terms import (
 )
 
 if TYPE_CHECKING:
-    from entrypoint.core.model import Master, Pool
+    from entrypoint.core.model import Pool
+    from entrypoint.core.state import Master
 
 SECOND_TERM_AFTER = 1.0  # a TERM this much later ends the drain delay; an earlier one is the same request
 SWEEP_GRACE = 1.0  # what is left at the end gets between TERM and KILL

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from entrypoint.core.terms import AT_WORK, Size
 
 if TYPE_CHECKING:
-    from entrypoint.core.model import Master, Pool
+    from entrypoint.core.model import Pool
+    from entrypoint.core.state import Master
 
 
 def desired(m: Master, pool: Pool) -> Size:

@@ -10,7 +10,8 @@ from entrypoint.core.terms import BACKOFF, HELD, NEVER, READY, SPAWNING, STARTIN
 
 if TYPE_CHECKING:
     from entrypoint.core.events import Executed, HookEnded, Notified, NotVisible, Proved, Spawned, SpawnRefused
-    from entrypoint.core.model import Master, Worker
+    from entrypoint.core.model import Worker
+    from entrypoint.core.state import Master
 
 
 def spawn(m: Master, w: Worker, now: float, _: None) -> None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from entrypoint.core.model import Master, Pool, Rollout
+    from entrypoint.core.model import Pool, Rollout
+    from entrypoint.core.state import Master
 
 
 def phase(m: Master) -> str:

@@ -25,8 +25,9 @@ from entrypoint.core.events import (
     Started,
     Ticked,
 )
-from entrypoint.core.model import Heartbeats, Master, Pool, Worker
+from entrypoint.core.model import Heartbeats, Pool, Worker
 from entrypoint.core.settle import settle
+from entrypoint.core.state import Master
 from entrypoint.core.terms import (
     AT_WORK,
     HUP,

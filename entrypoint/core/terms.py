@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.config.record import Record
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config import spec
-    from entrypoint.core.model import Pool, Worker
 
 NEVER = float("inf")
 
@@ -91,21 +90,6 @@ class Size(Record):
 
     workers: int
     by: str  # configuration | person | limits | halted | removed
-
-
-class Note(Record):
-    """What a pool has to tell the master."""
-
-    what: str
-    pool: Pool
-    worker: Worker | None = None  # that decided it
-    status: int = 0  # its exit status
-    why: str = ""
-
-
-# Notes of a pool.
-POOL_READY, POOL_COMPLETED, POOL_FAILED = "ready", "completed", "failed"
-POOL_GAVE_UP, POOL_EMPTY, INIT_TIMED_OUT = "gave up", "empty", "init timed out"
 
 
 def address(socket: spec.Socket) -> tuple[object, ...]:

@@ -64,7 +64,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from entrypoint.core.model import Master, Worker
+    from entrypoint.core.model import Worker
+    from entrypoint.core.state import Master
 
     Handler = Callable[[Master, Worker, float, Any], None]
 

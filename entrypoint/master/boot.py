@@ -10,14 +10,14 @@ import os
 import sys
 import time
 
-from entrypoint.master import loader
+from entrypoint.master.configuration import loader
 
 TYPE_CHECKING = False  # `typing` is imported while the configuration is being read
 if TYPE_CHECKING:
     from entrypoint.config.spec import Spec
     from entrypoint.core.actions import Exit
     from entrypoint.master.log import Log
-    from entrypoint.master.sockets import Sockets
+    from entrypoint.master.sockets.held import Sockets
 
 OPERATIONAL, INTERNAL = 1, 70
 LOAD_PATIENCE = 5.0  # how long a TERM waits for a configuration that is being read, before nothing runs at all
@@ -63,7 +63,9 @@ def _import_master() -> None:
     import pickle  # noqa: F401 - all of these are used later
     import select  # noqa: F401
 
-    from entrypoint.master import kernel, log, shell, spawn, terminal  # noqa: F401
+    from entrypoint.linux import kernel, terminal  # noqa: F401
+    from entrypoint.master import log, shell  # noqa: F401
+    from entrypoint.master.processes import spawn  # noqa: F401
 
     if os.getpid() != 1:
         import ctypes  # noqa: F401
@@ -105,11 +107,11 @@ def _run(
     source: tuple[str, tuple[str, ...], int | None, tuple[str, ...]] = ("", (), None, ()),
     loader_pid: int = 0,
 ) -> int:
-    from entrypoint.master import kernel, terminal
+    from entrypoint.linux import kernel, terminal
+    from entrypoint.master.configuration.reloading import Source
     from entrypoint.master.log import Log
-    from entrypoint.master.reloading import Source
+    from entrypoint.master.processes.spawn import Surroundings
     from entrypoint.master.shell import Shell
-    from entrypoint.master.spawn import Surroundings
 
     kernel.standard_descriptors()
     init_mode = any(p.foreground for p in spec.pools)
@@ -170,7 +172,7 @@ def _bind(spec: Spec) -> tuple[Sockets | None, Sockets | None]:
     """The workers' sockets and the observer's. Raises OSError with a message for people; then none is held."""
     if not spec.sockets and not spec.observer.enabled:
         return None, None
-    from entrypoint.master.sockets import SocketError, Sockets
+    from entrypoint.master.sockets.held import SocketError, Sockets
 
     sockets, observed = Sockets(), Sockets()
     try:
@@ -188,7 +190,8 @@ IGNORED_IN_INIT_MODE = {21, 22}  # TTIN, TTOU: the kernel's to the master about 
 
 
 def _say_goodbye(spec: Spec, order: Exit, log: Log, began: float, orphans: int, *, quiet: bool) -> None:
-    from entrypoint.master import kernel, termination
+    from entrypoint.linux import kernel
+    from entrypoint.master import termination
 
     fields = dict(order.fields) if order.code and order.reason and "requested" not in order.reason else {}
     if isinstance(fields.get("signal"), int):

@@ -9,19 +9,17 @@ from entrypoint.config.environment import Identity
 if TYPE_CHECKING:
     from entrypoint.core import actions as act
     from entrypoint.core.terms import Template
-    from entrypoint.master.notify import Channel
 
 
 class Running:
     """A worker's process."""
 
-    __slots__ = ("alive", "channel", "error", "order", "pid", "refused", "status", "uid", "warned")
+    __slots__ = ("alive", "error", "order", "pid", "refused", "status", "uid", "warned")
 
-    def __init__(self, order: act.Spawn, pid: int, status: int, channel: Channel | None, uid: int) -> None:
+    def __init__(self, order: act.Spawn, pid: int, status: int, uid: int) -> None:
         self.order = order
         self.pid = pid
         self.status = status  # the pipe that tells whether its program was executed; -1 once it has
-        self.channel = channel  # what it says about itself
         self.uid = uid
         self.error = ""  # why its program never ran
         self.alive = True  # not reaped: the pid is its own

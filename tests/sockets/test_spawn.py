@@ -13,8 +13,8 @@ import pytest
 
 from entrypoint.config.environment import Identity, worker_environment
 from entrypoint.config.spec import Process
-from entrypoint.master import kernel
-from entrypoint.master.spawn import Surroundings, Task, spawn
+from entrypoint.linux import kernel
+from entrypoint.master.processes.spawn import Surroundings, Task, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,7 +131,7 @@ CROWDED = r"""
 import os, socket, sys
 from entrypoint.config.environment import Identity
 from entrypoint.config.spec import Process
-from entrypoint.master.spawn import Surroundings, Task, spawn
+from entrypoint.master.processes.spawn import Surroundings, Task, spawn
 program, told, tell, *numbers = sys.argv[1:]
 os.closerange(3, 64)
 fds = []

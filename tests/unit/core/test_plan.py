@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from entrypoint.core.model import Master
+    from entrypoint.core.state import Master
 
 POOL = Pool(spec.Pool("web", PROGRAM), Template(PROGRAM))
 WAITING, BOOTING, READY, ENDING = "waiting", "booting", "ready", "ending"

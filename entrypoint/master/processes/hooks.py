@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
-from entrypoint.master import kernel, spawn
+from entrypoint.linux import kernel
+from entrypoint.master.processes import spawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from entrypoint.master.part import Orders, Tell
-    from entrypoint.master.reaper import Reaper
+    from entrypoint.master.processes.reaper import Reaper
     from entrypoint.master.running import Running
 
 

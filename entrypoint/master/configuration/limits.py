@@ -33,10 +33,11 @@ class Limits:
         self._timer.arm(time.monotonic() + INTERVAL if self._autos else NEVER)
 
     def _read(self) -> None:
-        from entrypoint.config.cgroup import auto_workers, limits
+        from entrypoint.config.auto import auto_workers
+        from entrypoint.linux.cgroup import limits
 
         self._timer.arm(time.monotonic() + INTERVAL)
-        found = limits(environ=self._environ)
+        found = limits()
         for name, auto in self._autos.items():
             count, _ = auto_workers(auto, found, self._environ)
             self._tell(ev.LimitsRead(name, count))

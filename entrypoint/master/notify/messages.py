@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
-from entrypoint.master.beats import Beats
-from entrypoint.master.notify import Channel
+from entrypoint.master.notify.beats import Beats
+from entrypoint.master.notify.channel import Channel
 
 if TYPE_CHECKING:
     from entrypoint.master.log import Log
-    from entrypoint.master.notify import Read
+    from entrypoint.master.notify.channel import Read
     from entrypoint.master.part import Tell
     from entrypoint.master.reactor import Reactor
     from entrypoint.master.running import Running
@@ -29,20 +29,27 @@ class Messages:
         self._tell = tell
         self._log = log
         self._token = os.urandom(8).hex()
+        self._channels: dict[int, Channel] = {}  # by serial
 
-    def open(self, serial: int) -> Channel:
-        """A socket for a life of a worker. Raises OSError."""
-        return Channel(self._token, serial)
+    def open(self, serial: int) -> str:
+        """Make a socket for a life of a worker; returns its address. Raises OSError."""
+        channel = self._channels[serial] = Channel(self._token, serial)
+        return channel.address
 
-    def listen(self, running: Running, channel: Channel) -> None:
-        """Hear a worker from now on. Raises OSError."""
-        self._reactor.watch(channel.fd, lambda: self._hear(running))
+    def drop(self, serial: int) -> None:
+        """There is to be no such life."""
+        channel = self._channels.pop(serial, None)
+        if channel is not None:
+            channel.close()
 
-    def _hear(self, running: Running) -> None:
+    def listen(self, running: Running) -> None:
+        """Hear a worker from now on, if it has a socket. Raises OSError."""
+        channel = self._channels.get(running.serial)
+        if channel is not None:
+            self._reactor.watch(channel.fd, lambda: self._hear(running, channel))
+
+    def _hear(self, running: Running, channel: Channel) -> None:
         """Hear a worker; one that beats is heard in bulk with the others from then on."""
-        channel = running.channel
-        if channel is None:
-            return
         read = channel.read(running.pid, running.uid)
         self.heard(running, read)
         if any(said.beat for said in read.messages):
@@ -70,7 +77,7 @@ class Messages:
 
     def hang_up(self, running: Running) -> None:
         """Read the last words of a worker that has ended."""
-        channel = running.channel
+        channel = self._channels.pop(running.serial, None)
         if channel is None:
             return
         for _ in range(LAST_WORDS):
@@ -78,7 +85,6 @@ class Messages:
             self.heard(running, read)
             if not read.more:
                 break
-        running.channel = None
         self._reactor.unwatch(channel.fd)
         self.beats.remove(channel.fd)
         channel.close()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
-from entrypoint.master.helper import Helper
+from entrypoint.master.helpers.helper import Helper
 from entrypoint.monitor.messages import Follow, Forget, Loaded, Watch, encode
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from entrypoint.config.spec import Pool, Spec
-    from entrypoint.master.helper import Spawn
+    from entrypoint.master.helpers.helper import Spawn
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders, Tell
     from entrypoint.master.reactor import Reactor

@@ -11,7 +11,7 @@ from entrypoint.observer.messages import workers
 if TYPE_CHECKING:
     from typing import Any
 
-    from entrypoint.master.control import Control
+    from entrypoint.master.control.server import Control
     from entrypoint.master.part import Orders, Tell
     from entrypoint.master.snapshot import Snapshot
 

@@ -14,17 +14,17 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from entrypoint.master.helper import Helper
+from entrypoint.master.helpers.helper import Helper
 from entrypoint.master.reactor import NEVER
 
 if TYPE_CHECKING:
     from typing import Any
 
     from entrypoint.config.spec import Spec
-    from entrypoint.master.helper import Spawn
+    from entrypoint.master.helpers.helper import Spawn
     from entrypoint.master.log import Log
     from entrypoint.master.part import Tell
-    from entrypoint.master.pipes import Pipes
+    from entrypoint.master.processes.pipes import Pipes
     from entrypoint.master.reactor import Reactor
     from entrypoint.master.running import Running
 
@@ -99,12 +99,13 @@ class Output(Helper):
         """The last lines of a worker that has ended, filled in as soon as they are told; None: not captured."""
         return self._last.get(serial)
 
-    def wait_for(self, serial: int) -> None:
-        """Let the log wait a little for its last lines."""
+    def await_last(self, serial: int) -> list[str] | None:
+        """The same, and let the log wait a little for them."""
         if self._ours >= 0 and serial in self._open and not self._last.get(serial):
             self._awaited.add(serial)
             self._timer.arm(time.monotonic() + PATIENCE)
             self._log.held = True
+        return self.last(serial)
 
     def end_wait(self) -> None:
         """They were told, or were not in time."""

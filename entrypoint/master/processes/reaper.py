@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from entrypoint.master import kernel
+from entrypoint.core.events import Outcome
+from entrypoint.linux import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from entrypoint.core.events import Outcome
 
 BATCH = 200  # children collected before signals and deadlines get a look
 
@@ -61,7 +60,7 @@ class Reaper:
                 return
             ended = self._expected.pop(dead.pid, None)
             if ended is not None:
-                ended(dead.outcome)
+                ended(Outcome(dead.code, dead.signal))
             else:
                 self._reap_orphan(dead.pid)
 

@@ -15,7 +15,7 @@ import sys
 import time
 
 from entrypoint.core.terms import NEVER
-from entrypoint.master.stale import unlink_stale
+from entrypoint.linux.stale import unlink_stale
 
 TYPE_CHECKING = False  # `typing` would cost PID 1 memory
 if TYPE_CHECKING:

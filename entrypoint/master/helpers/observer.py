@@ -10,12 +10,12 @@ import json
 import marshal
 from typing import TYPE_CHECKING
 
-from entrypoint.master.helper import Helper
+from entrypoint.master.helpers.helper import Helper
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from entrypoint.master.helper import Spawn
+    from entrypoint.master.helpers.helper import Spawn
     from entrypoint.master.part import Tell
     from entrypoint.master.reactor import Reactor
     from entrypoint.master.snapshot import Snapshot

@@ -8,13 +8,13 @@ from _socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
-from entrypoint.master.notify import BEAT_TEXT, MAX_MESSAGE, ROOM
+from entrypoint.master.notify.channel import BEAT_TEXT, MAX_MESSAGE, ROOM
 from entrypoint.master.reactor import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entrypoint.master.notify import Channel, Datagram, Read
+    from entrypoint.master.notify.channel import Channel, Datagram, Read
     from entrypoint.master.part import Tell
     from entrypoint.master.reactor import Reactor
     from entrypoint.master.running import Running
@@ -37,7 +37,7 @@ class Beats:
         self._heard = heard
         self._epoll: select.epoll | None = None
         # By descriptor: how to receive, and the credentials that come with what the worker itself says.
-        self._beating: dict[int, tuple[Callable[[int, int, int], Datagram], object, Running]] = {}
+        self._beating: dict[int, tuple[Callable[[int, int, int], Datagram], object, Running, Channel]] = {}
 
     def add(self, running: Running, channel: Channel) -> None:
         """Hear a worker here from now on. Raises OSError; then nothing has changed."""
@@ -47,7 +47,7 @@ class Beats:
             self._epoll = epoll
         self._epoll.register(channel.fd, select.EPOLLIN)
         self._reactor.unwatch(channel.fd)
-        self._beating[channel.fd] = channel.receive, channel.own, running
+        self._beating[channel.fd] = channel.receive, channel.own, running, channel
 
     def remove(self, fd: int) -> None:
         """Forget the worker, if it is heard here; to be called before the descriptor is closed."""
@@ -63,15 +63,15 @@ class Beats:
         for fd, _ in ready:
             if fd not in self._beating:  # what another one said has ended it
                 continue
-            receive, own, running = self._beating[fd]
+            receive, own, running, channel = self._beating[fd]
             try:
                 received = receive(MAX_MESSAGE, ROOM, MSG_DONTWAIT)
             except OSError:
                 continue
             if received[0] == BEAT_TEXT and received[1] == own:  # what follows it comes with the next look
                 beats.append(running.serial)
-            elif running.channel is not None:
-                read = running.channel.read(running.pid, running.uid, first=received)
+            else:
+                read = channel.read(running.pid, running.uid, first=received)
                 self._heard(running, read)
         if beats:
             self._tell(ev.Beats(tuple(beats)))

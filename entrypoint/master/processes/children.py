@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 from entrypoint.config.environment import Identity
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
-from entrypoint.master import kernel, processes, spawn
-from entrypoint.master.pipes import Pipes
+from entrypoint.linux import kernel, proc
+from entrypoint.master.processes import spawn
+from entrypoint.master.processes.pipes import Pipes
 from entrypoint.master.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from entrypoint.master.log import Log
-    from entrypoint.master.messages import Messages
+    from entrypoint.master.notify.messages import Messages
     from entrypoint.master.part import Orders, Tell
+    from entrypoint.master.processes.reaper import Reaper
     from entrypoint.master.reactor import Reactor
-    from entrypoint.master.reaper import Reaper
 
 
 class Children:
@@ -66,10 +67,10 @@ class Children:
         """
         template = order.template
         who = template.process.credentials
-        channel = pipes = None
+        address, pipes = "", None
         try:
             if helper is None and not template.foreground and not order.pool.startswith("init:"):
-                channel = self._messages.open(order.serial)
+                address = self._messages.open(order.serial)
             if template.output == "json":
                 pipes = Pipes(who.uid if who is not None else None)
             task = spawn.Task(
@@ -77,29 +78,27 @@ class Children:
                 Identity(order.pool, order.slot, order.generation),
                 self._sockets_of(order) if helper is None else [("", fd) for fd in helper],
                 template.foreground,
-                channel.address if channel is not None else "",
+                address,
                 template.heartbeat,
                 bare=helper is not None,
                 output=pipes.writers if pipes is not None else None,
             )
             child = spawn.spawn(self._around, task)
         except (OSError, ValueError) as error:
-            if channel is not None:
-                channel.close()
+            self._messages.drop(order.serial)
             if pipes is not None:
                 pipes.close(pipes.readers + pipes.writers)
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self._tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
             return None
         os.set_blocking(child.status, False)
-        running = Running(order, child.pid, child.status, channel, who.uid if who is not None else self._uid)
+        running = Running(order, child.pid, child.status, who.uid if who is not None else self._uid)
         self.by_serial[order.serial] = running
         self._reaper.expect(child.pid, lambda outcome: self._ended(running, outcome))
         self.executing += 1
         self._tell(ev.Spawned(order.serial))
         self._reactor.watch(child.status, lambda: self._read_status(running))
-        if channel is not None:
-            self._messages.listen(running, channel)
+        self._messages.listen(running)
         if pipes is not None:
             pipes.close(pipes.writers)  # the worker's are the only ones: they end with it
             self.on_captured(running, pipes)
@@ -143,15 +142,15 @@ class Children:
         running = self.by_serial.get(order.serial)
         if running is None or not (running.alive or self._reaper.lingers(running.pid)):
             return
-        processes.kill_tree(running.pid, alive=running.alive)
+        proc.kill_tree(running.pid, alive=running.alive)
         if not running.alive:
             self._reaper.check_group(running.pid)
 
     def sweep(self, order: act.Sweep) -> None:
         """Signal whatever is left."""
-        left = processes.descendants(os.getpid())
+        left = proc.descendants(os.getpid())
         self._reaper.changed = True
-        refused = processes.signal_each(left, order.signum)
+        refused = proc.signal_each(left, order.signum)
         if left:
             name = kernel.signal_name(order.signum)
             self._log.emit("info", "sweep", signal=name, processes=len(left), refused=refused)
@@ -180,7 +179,7 @@ class Children:
     def look_for_oom(self) -> bool:
         """Whether the kernel has killed something for want of memory since the last look."""
         try:
-            from entrypoint.config.cgroup import oom_kills
+            from entrypoint.linux.cgroup import oom_kills
 
             count = oom_kills()
         except (OSError, ValueError):

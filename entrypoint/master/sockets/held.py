@@ -10,8 +10,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from entrypoint.core.terms import address
-from entrypoint.master.listeners import Group, Shared, bind_tcp, listen_tcp
-from entrypoint.master.stale import unlink_stale
+from entrypoint.linux.stale import unlink_stale
+from entrypoint.master.sockets.listeners import Group, Shared, bind_tcp, listen_tcp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from entrypoint.core import actions as act
-from entrypoint.master import kernel, loader
+from entrypoint.linux import kernel
+from entrypoint.master.configuration import loader
 from entrypoint.master.log import timestamp, wall_clock
 from entrypoint.master.reactor import NEVER
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from entrypoint.config.spec import Socket, Spec
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders
+    from entrypoint.master.processes.reaper import Reaper
     from entrypoint.master.reactor import Reactor
-    from entrypoint.master.reaper import Reaper
 
 LOAD_TIME = 30.0  # seconds; a reader that takes longer hangs on a dead file system
 CHUNK = 1 << 16

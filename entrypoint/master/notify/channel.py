@@ -11,7 +11,8 @@ import _socket
 import os
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.config.record import Record
+from entrypoint.linux import proc
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,10 +212,10 @@ def _descends(sender: int, pid: int) -> bool | None:
     dead = False
     at = sender
     for _ in range(MAX_STEPS):
-        found = _stat(at)
+        found = proc.stat(at)
         if found is None:
             return None
-        state, parent, group = found
+        state, parent, group = found[proc.STATE], int(found[proc.PARENT]), int(found[proc.GROUP])
         if pid in (parent, group):
             return True
         if at == sender:
@@ -223,17 +224,3 @@ def _descends(sender: int, pid: int) -> bool | None:
             break
         at = parent
     return None if dead else False
-
-
-def _stat(pid: int) -> tuple[bytes, int, int] | None:
-    """A process's state, parent and process group; None when it is gone. See proc_pid_stat(5)."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # Its second field is the program's name: anything, in parentheses.
-            state, parent, group, *_ = os.read(fd, 1024).rpartition(b")")[2].split(None, 3)
-        finally:
-            os.close(fd)
-        return state, int(parent), int(group)
-    except (OSError, ValueError):
-        return None

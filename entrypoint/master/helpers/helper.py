@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
-from entrypoint.master import kernel
+from entrypoint.linux import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +30,10 @@ CHUNK = 1 << 16
 
 def process(name: str) -> Process:
     """How it is started: as the master itself, isolated from whatever its environment would make Python do."""
+    import entrypoint
     from entrypoint.config.spec import Process
 
-    main = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
+    main = os.path.join(os.path.dirname(os.path.abspath(entrypoint.__file__)), "__main__.py")
     return Process((sys.executable, "-I", "-S", main, name), f"entrypoint {name}")
 
 

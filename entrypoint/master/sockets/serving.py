@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
-from entrypoint.master import processes
+from entrypoint.linux import proc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders, Tell
     from entrypoint.master.running import Running
-    from entrypoint.master.sockets import Sockets
+    from entrypoint.master.sockets.held import Sockets
 
 
 class Serving:
@@ -34,7 +34,7 @@ class Serving:
         """Bind what a new configuration adds; returns why that is not possible, and then nothing has changed."""
         if not sockets and self.held is None:
             return ""
-        from entrypoint.master.sockets import SocketError, Sockets
+        from entrypoint.master.sockets.held import SocketError, Sockets
 
         held = self.held if self.held is not None else Sockets()
         try:
@@ -84,7 +84,7 @@ class Serving:
         waiting, busy = 0, False
         if self.held is not None and running is not None and running.alive:
             waiting = self.held.waiting(running.template.sockets, running.slot)
-            busy = processes.is_busy(running.pid)
+            busy = proc.is_busy(running.pid)
         self._tell(ev.QueueChecked(order.serial, waiting, busy))
 
     def close(self, order: act.CloseSockets) -> None:

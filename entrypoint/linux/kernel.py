@@ -1,4 +1,4 @@
-"""Signals, children and the other system calls of the master."""
+"""Signals, children, descriptors and limits: the system calls of the master."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 import os
 import signal
 
-from entrypoint.config.record import Record
-from entrypoint.core.events import Outcome
+from entrypoint.record import Record
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -115,7 +114,8 @@ class Dead(Record):
     """A child that has ended and still is a zombie: its pid and group cannot belong to anybody else yet."""
 
     pid: int
-    outcome: Outcome
+    code: int | None  # None: ended by a signal
+    signal: int | None
 
 
 def peek() -> Dead | None:
@@ -127,8 +127,8 @@ def peek() -> Dead | None:
     if info is None:
         return None
     if info.si_code == os.CLD_EXITED:
-        return Dead(info.si_pid, Outcome(code=info.si_status))
-    return Dead(info.si_pid, Outcome(signal=info.si_status))
+        return Dead(info.si_pid, info.si_status, None)
+    return Dead(info.si_pid, None, info.si_status)
 
 
 def reap(pid: int) -> None:

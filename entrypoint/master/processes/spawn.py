@@ -8,15 +8,15 @@ import resource
 from typing import TYPE_CHECKING, NoReturn
 
 from entrypoint.config.environment import worker_environment
-from entrypoint.config.record import Record
-from entrypoint.master import kernel
+from entrypoint.linux import kernel
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from entrypoint.config.environment import Identity
     from entrypoint.config.spec import Process
-    from entrypoint.master.kernel import Prctl
+    from entrypoint.linux.kernel import Prctl
 
 FIRST_SOCKET = 3  # SD_LISTEN_FDS_START in sd_listen_fds(3)
 OOM_SCORE_RAISE = 100  # of 1000: enough for the kernel to prefer a worker to the master

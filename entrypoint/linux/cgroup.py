@@ -1,18 +1,15 @@
-"""CPU and memory limits of the control group that this process is in, and the worker count that follows from them.
+"""Limits of the control group that this process is in, and what came of them. See cgroups(7).
 
 Read again by the running master, so it imports little and keeps nothing.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from entrypoint.config.spec import Auto
+    from collections.abc import Iterator
 
 # v1 has no word for "no limit": an unset memory limit is the largest multiple of the page size.
 _UNLIMITED = 2**60
@@ -28,11 +25,7 @@ class Limits(NamedTuple):
     affinity: int  # CPUs that it may be scheduled on
 
 
-def limits(
-    root: str = "/",
-    affinity: int | None = None,
-    environ: Mapping[str, str] | None = None,  # noqa: ARG001  # callers hand the same to `auto_workers`, which uses it
-) -> Limits:
+def limits(root: str = "/", affinity: int | None = None) -> Limits:
     """The tightest limits of the process's group and all its visible ancestors, cgroup v1, v2 or both.
 
     `root` and `affinity` replace the real system in tests. Never raises: what cannot be read is no limit.
@@ -45,33 +38,6 @@ def limits(
     return Limits(cpu, memory, affinity or len(os.sched_getaffinity(0)))
 
 
-def auto_workers(auto: Auto, limits: Limits, environ: Mapping[str, str]) -> tuple[int, str | None]:
-    """The count that `workers: auto` means under these limits, and a warning if it had to be guessed.
-
-    CPUs: the limit, else $ENTRYPOINT_CPUS, never more than the affinity allows and never the node's cores.
-    """
-    warning = None
-    cpus = limits.cpu
-    if cpus is None:
-        text = environ.get("ENTRYPOINT_CPUS", "")
-        cpus = _quantity(text)
-        if cpus is None:
-            cpus = 1.0
-            if text:
-                warning = "auto is 1 per CPU of 1: no CPU limit, and ENTRYPOINT_CPUS is not a number of CPUs"
-            else:
-                warning = "auto is 1 per CPU of 1: no CPU limit, and ENTRYPOINT_CPUS is not set"
-    # Rounded first: 0.1 x 3 CPUs must not become one worker more by a bit of the last place.
-    count = math.ceil(round(min(cpus, limits.affinity) * auto.per_cpu, 6))
-    if auto.memory and limits.memory is not None:
-        fitting = limits.memory // auto.memory
-        count = min(count, fitting)
-        if fitting < auto.min:
-            warning = f"{auto.min} workers of {auto.memory} bytes do not fit the memory limit of {limits.memory} bytes"
-    count = max(count, auto.min, 1)
-    return min(count, auto.max) if auto.max else count, warning
-
-
 def oom_kills(root: str = "/") -> int | None:
     """How many processes of this process's own group the kernel has killed for want of memory; None: it cannot tell."""
     for version, directory in _directories(root):
@@ -81,18 +47,6 @@ def oom_kills(root: str = "/") -> int | None:
             if key == "oom_kill" and count.isdigit():
                 return int(count)
     return None
-
-
-def _quantity(text: str) -> float | None:
-    """CPUs of `2`, `0.5` or `500m`."""
-    scale = 1.0
-    if text.endswith("m"):
-        text, scale = text[:-1], 1000.0
-    try:
-        cpus = float(text) / scale
-    except ValueError:
-        return None
-    return cpus if 0 < cpus < 1e6 else None
 
 
 def _directories(root: str) -> Iterator[tuple[int, str]]:
