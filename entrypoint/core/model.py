@@ -336,6 +336,7 @@ class Master:
         "spec",
         "stall",
         "sweeps",
+        "unheeded",
         "workers",
     )
 
@@ -374,6 +375,7 @@ class Master:
         self.forward_all = any(p.foreground for p in config.pools)  # init mode
         self.held_signals: list[int] = []  # to forward once the worker exists
         self.sweeps = 0
+        self.unheeded: set[int] = set()  # signals that mean nothing, and came
 
     # -- deadlines -------------------------------------------------------------------------------------------
 

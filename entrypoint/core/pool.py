@@ -9,6 +9,7 @@ from entrypoint.core.model import (
     ACTIVE,
     BACKOFF,
     CLOSED,
+    DRAINING,
     KILL,
     NEVER,
     PHASE_DRAINING,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from entrypoint.core.model import Master, Pool, Worker
 
 
+DAEMON = "ended with 0 and left processes: keep it in the foreground"
+LEADER = "the main process did not wait for its children: a shell is to start the program with exec"
 FAILED_BOOTS = ("boot_timeout", "error")  # causes that make the end of a worker a failed boot, however long it took
 
 
@@ -186,8 +189,14 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     elif not w.reason and not w.cause and reason != "completed":
         killer = " of the OOM killer" if reason == "oom" else ""
         w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
-    if not event.alone:
+    if not event.alone or event.daemon:
         fields["left_processes"] = True
+        young = now - w.born < w.pool.spec.restart.min_uptime
+        if reason == "completed" and young and not w.pool.runs_to_completion:
+            level, fields["error"] = "warning", DAEMON
+            w.pool.last_error = f"{w.pool.name}/{w.slot} {DAEMON}"
+        elif w.state == DRAINING:
+            fields["hint"] = LEADER
     m.report(level, "worker_exited", w, **fields)
 
 
@@ -360,7 +369,8 @@ def fail(m: Master, w: Worker, status: int, reason: str, now: float) -> None:
     if w.pool.last_error:
         m.exit_fields["error"] = w.pool.last_error
     # In init mode the line about the exit has said it all, as far as there is anything to say.
-    m.report("debug" if m.forward_all else "error", "giving_up", w, reason=reason, exit_code=m.exit_code)
+    error = {"error": w.pool.last_error} if w.pool.last_error else {}
+    m.report("debug" if m.forward_all else "error", "giving_up", w, reason=reason, exit_code=m.exit_code, **error)
     serving = any(p.counts[READY] for p in m.pools.values())
     shutdown.begin(m, now, reason, delay=serving)
 

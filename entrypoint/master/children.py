@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.config.environment import Identity
 from entrypoint.core import events as ev
+from entrypoint.core.model import READY, STARTING
 from entrypoint.master import kernel, processes, spawn
 from entrypoint.master.beats import Beats
 from entrypoint.master.notify import Channel
@@ -88,6 +89,8 @@ class Children:
         self._by_pid: dict[int, Running] = {}
         self._hooks: dict[int, Hook] = {}  # by pid
         self._groups: dict[int, Running] = {}  # groups that outlived their leader, by its pid
+        self._told: set[int] = set()  # what of them was sent TERM, by pid; all of a group by its number, negative
+        self._bereft = False  # something in them has lost its parent
         self._token = os.urandom(8).hex()
         self.oom_kills: int | None = None  # of the container, as far as known
 
@@ -205,6 +208,11 @@ class Children:
 
     def reap(self) -> None:
         """Collect children that have ended, up to a batch; the rest in the next turn."""
+        self._reap_batch()
+        if self._bereft:
+            self._tell_groups()
+
+    def _reap_batch(self) -> None:
         for _ in range(REAP_BATCH):
             try:
                 dead = kernel.peek()
@@ -224,37 +232,75 @@ class Children:
                 self._reap_orphan(dead.pid)
 
     def _reap_orphan(self, pid: int) -> None:
-        group = -1
-        if self._groups:
-            try:
-                group = os.getpgid(pid)
-            except OSError:
-                group = -1
+        left = self._groups.get(kernel.group_of(pid)) if self._groups else None
         kernel.reap(pid)
         if pid in self.readers:
             self.readers.discard(pid)
             return
         self.orphans += 1
-        left = self._groups.get(group)
-        if left is not None and not kernel.group_exists(group):
+        if left is None:
+            return
+        self._told.discard(pid)
+        if kernel.group_exists(left.pid):
+            self._bereft = True
+        else:
             self._group_gone(left)
 
     def _reap_worker(self, running: Running, outcome: ev.Outcome) -> None:
         self._read_status(running)
         self._hang_up(running)
-        # The zombie still owns its group's number: this reaches only what it left behind.
-        kernel.send_group(running.pid, signal.SIGTERM)
+        daemon = outcome.code == 0 and self._left_daemon(running)
         running.alive = False
         del self._by_pid[running.pid]
         cpu = kernel.reap_worker(running.pid)
         oom = outcome.signal == signal.SIGKILL and self.look_for_oom()
-        alone = not kernel.group_exists(running.pid)
+        alone = not kernel.group_exists(running.pid)  # while it is there, the number is nobody else's
         if not alone:
             self._groups[running.pid] = running
+            self._bereft = True
         self.loop.ended(running)
-        self.loop.tell(ev.Exited(running.serial, outcome, alone, running.error, chance(), cpu, oom))
+        self.loop.tell(ev.Exited(running.serial, outcome, alone, running.error, chance(), cpu, oom, daemon))
         if alone:
             del self.by_serial[running.serial]
+
+    def _tell_groups(self) -> None:
+        """Send TERM to what is left of groups and has no parent but us; whoever else has one hears it from that."""
+        self._bereft = False
+        found = set()
+        for pid in self._strangers():
+            group = kernel.group_of(pid)
+            if group not in self._groups:
+                continue
+            found.add(group)
+            if pid not in self._told:
+                self._told.add(pid)
+                try:
+                    kernel.send_awake(pid, signal.SIGTERM)
+                except PermissionError:  # it has become another user's
+                    pass
+        for group in self._groups:
+            if group not in found and -group not in self._told:  # their parents have left the group, or no /proc
+                self._told.add(-group)
+                kernel.send_group(group, signal.SIGTERM)
+                kernel.send_group(group, signal.SIGCONT)
+
+    def _strangers(self) -> list[int]:
+        """Children of ours that we have not started."""
+        ours = (self._by_pid, self._hooks, self.readers)
+        return [pid for pid in processes.children(os.getpid()) if not any(pid in known for known in ours)]
+
+    def _left_daemon(self, running: Running) -> bool:
+        """Whether a worker that nobody had asked to go left a process outside of its group: one of that age is its."""
+        worker = self.loop.core.workers.get(running.serial)
+        born = processes.start_time(running.pid)
+        if worker is None or worker.state not in (STARTING, READY) or born is None:
+            return False
+        groups = (self._by_pid, self._hooks, self._groups)
+        return any(
+            processes.lives_since(pid, born)
+            for pid in self._strangers()
+            if not any(kernel.group_of(pid) in known for known in groups)
+        )
 
     def look_for_oom(self) -> bool:
         """Whether the kernel has killed something for want of memory since the last look."""
@@ -269,6 +315,7 @@ class Children:
 
     def _group_gone(self, running: Running) -> None:
         del self._groups[running.pid]
+        self._told.discard(-running.pid)
         del self.by_serial[running.serial]
         self.loop.tell(ev.GroupGone(running.serial, chance()))
 

@@ -131,7 +131,7 @@ class Loop:
                 name = signal_name(signum)
                 self.requests.signals[name] = self.requests.signals.get(name, 0) + 1
                 self.log.emit("info", "signal_received", signal=name)
-                self.tell(ev.SignalReceived(signum))
+                self.tell(ev.SignalReceived(signum, of_terminal=signum == signal.SIGWINCH and has_terminal()))
         if self.children.changed:
             self.children.reap()
         now = time.monotonic()
@@ -254,7 +254,7 @@ class Loop:
         if running.order.pool == self.output.name and self.output.stop(order.signum):
             return
         try:
-            kernel.send(running.pid, order.signum)
+            (kernel.send_awake if order.wake else kernel.send)(running.pid, order.signum)
         except PermissionError:
             self.log_worker("error", "signal_refused", running, signal=signal_name(order.signum))
 
@@ -311,6 +311,9 @@ class Loop:
             fields["pid"] = running.pid
         for key, value in order.fields.items():
             fields[key] = signal_name(value) if key == "signal" and isinstance(value, int) else value
+        if order.event == "signal_ignored":
+            meaning = f"signals: {{{fields['signal']}: shutdown}}"
+            fields["hint"] = f"if it is to stop the container, as the STOPSIGNAL of its image: {meaning}"
         if order.event == "giving_up" and (last := self.output.last(order.serial)) is not None:
             fields["last_output"] = last
             self.output.wait_for(order.serial)
@@ -457,9 +460,14 @@ class Lag:
             self._since, self._worst = now, 0.0
 
 
+def has_terminal() -> bool:
+    """Whether a terminal may tell of its size, as the engine has it do by WINCH."""
+    return any(os.isatty(fd) for fd in (0, 1, 2))
+
+
 def signal_name(number: int) -> str:
-    """`TERM` for 15; the number where it has no name."""
+    """`TERM` for 15, `RTMIN+3` for a real-time signal; the number where it has no name."""
     try:
         return signal.Signals(number).name.removeprefix("SIG")
     except ValueError:
-        return str(number)
+        return f"RTMIN+{number - signal.SIGRTMIN}" if signal.SIGRTMIN < number < signal.SIGRTMAX else str(number)

@@ -18,6 +18,16 @@ def start_time(pid: int) -> int | None:
         return None
 
 
+def lives_since(pid: int, started: int) -> bool:
+    """Whether the process began no earlier than then, in the unit of `start_time`, and has not ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return fields[0] not in (b"Z", b"X") and int(fields[19]) >= started
+    except (OSError, IndexError, ValueError):
+        return False
+
+
 def is_busy(pid: int) -> bool:
     """Whether the main thread of the process runs, or would if it could; False where that is not to be seen."""
     try:
@@ -86,7 +96,7 @@ def signal_each(processes: list[tuple[int, int]], signum: int) -> int:
     for pid, started in processes:
         if start_time(pid) == started:
             try:
-                kernel.send(pid, signum)
+                kernel.send_awake(pid, signum)
             except PermissionError:
                 refused += 1
     return refused
