@@ -329,9 +329,8 @@ def failed_for_good(m: Master, w: Worker, status: int) -> None:
     if not pool.failed:
         pool.failure = pool.last_error or f"exit code {status}"
         m.report("debug" if m.forward_all else "error", "pool_failed", pool, error=pool.failure)
-    if not m.first_error:
+    if not (m.first_error or m.exit_code):
         m.first_error, m.exit_serial = status, w.serial
-        m.exit_reason = f"pool {pool.name} failed: {pool.failure}"
         m.exit_fields = {"pool": pool.name, "slot": w.slot, **(outcome_fields(w.outcome) if w.outcome else {})}
 
 
@@ -344,8 +343,10 @@ def conclude(m: Master, now: float) -> None:
         return
     if m.phase in (PHASE_STARTING, PHASE_RUNNING):
         m.exit_code = m.first_error
+        failed = m.pools.get(m.exit_fields.get("pool", ""))
+        reason = f"pool {failed.name} failed: {failed.failure}" if failed else "all pools completed"
         serving = not done and any(p.counts[READY] for p in m.pools.values())
-        shutdown.begin(m, now, m.exit_reason or "all pools completed", delay=serving)
+        shutdown.begin(m, now, reason, delay=serving)
     elif m.phase == PHASE_DRAINING and done:
         shutdown.end_drain(m, now)
 

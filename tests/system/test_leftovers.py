@@ -209,13 +209,18 @@ def test_a_worker_that_ends_with_0_and_left_nothing_is_told_nothing(start: Start
 OBEDIENT = """[sh, -c, 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.05; done']"""
 
 
+def freeze(master: Master, pid: int) -> None:
+    """Stop the process, as a debugger does."""
+    os.kill(pid, signal.SIGSTOP)
+    master.until(lambda: master.status_of(pid, "State").startswith("T"))
+
+
 @PIDS
 def test_a_stopped_worker_sees_its_stop_signal(start: Start, *, pid1: bool) -> None:
     master = start(f"pools: {{web: {{command: {OBEDIENT}}}}}", pid1=pid1)
     master.wait_for_line("up")
     worker = master.children()[0]
-    os.kill(worker, signal.SIGSTOP)
-    master.until(lambda: master.status_of(worker, "State").startswith("T"))
+    freeze(master, worker)
     assert master.stop()[0] == 0
     assert "bye" in master.said
 
@@ -248,8 +253,7 @@ def test_what_is_stopped_and_left_behind_sees_its_term(start: Start) -> None:
                    + "".join(f"        {line}\n" for line in lines))  # fmt: skip
     for name in ("member", "stray"):
         pid = int(master.wait_for_line(rf"^{name} (\d+)$")[1])
-        os.kill(pid, signal.SIGSTOP)
-        master.until(lambda pid=pid: master.status_of(pid, "State").startswith("T"))
+        freeze(master, pid)
     assert master.stop()[0] == 0
     assert "member bye" in master.said
     assert "stray bye" in master.said
@@ -260,8 +264,7 @@ def test_a_signal_that_is_passed_on_leaves_a_stopped_worker_stopped(start: Start
     master = start(f"pools: {{web: {{command: {command}}}}}")
     master.wait_for_line("up")
     worker = master.wait_for("worker_started")["pid"]
-    os.kill(worker, signal.SIGSTOP)
-    master.until(lambda: master.status_of(worker, "State").startswith("T"))
+    freeze(master, worker)
     master.send(signal.SIGUSR1)
     master.until(lambda: int(master.status_of(worker, "ShdPnd"), 16))
     assert master.status_of(worker, "State").startswith("T")

@@ -267,6 +267,15 @@ def test_a_failure_decides_the_code_even_if_a_stop_is_requested_afterwards() -> 
     assert k.code == 5
 
 
+def test_a_job_that_fails_while_a_failure_stops_the_master_does_not_change_what_decided() -> None:
+    k = running(pool("web"), pool("x", give_up_after=1, min_uptime=1e6), pool("job", policy="never"), drain_delay=9)
+    k.crash("x/0", code=5)
+    k.finish("job/0", 4)
+    k.advance(9)
+    assert (k.code, k.fields["pool"]) == (5, "x")
+    assert k.reason.startswith("pool x gave up")
+
+
 def test_a_job_that_fails_during_the_drain_has_failed() -> None:
     k = running(pool("job", policy="never"), web=1, drain_delay=10)
     k.signal(TERM)
