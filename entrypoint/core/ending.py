@@ -212,6 +212,8 @@ def kill_due(m: Master, w: Worker, now: float, _: None) -> None:
     if not w.killed:
         if w.outcome is None:
             m.report("warning", "worker_killed", w, reason=w.cause, timeout=w.pool.spec.heartbeat.abort_grace)
+        else:
+            m.report("warning", "worker_killed", w, reason="left processes")
         kill(m, w, now)
         return
     m.report("error", "worker_unkillable", w, error="cannot end the process: it is still there after SIGKILL")

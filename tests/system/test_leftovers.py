@@ -189,19 +189,18 @@ def test_a_daemon_is_told_to_stay_in_the_foreground(
     assert master.wait_for("giving_up")["error"] == f"cache/0 {FOREGROUND}"
 
 
-def test_a_worker_that_ends_with_0_and_left_nothing_is_told_nothing(start: Start) -> None:
-    """Others have processes that left their groups."""
+def test_a_worker_that_ends_with_0_is_not_taken_for_the_one_that_left_an_older_daemon(start: Start) -> None:
     master = start(
         """
-        pools:
-          web: {command: [sh, -c, 'setsid sleep 1000 & echo up; exec sleep 1000'], ready: {after: 0s}}
-          quick: {command: ['true'], after: [web], restart: {give_up_after: 2, backoff: {initial: 10ms}}}
+        init: [{name: daemon, command: [sh, -c, 'setsid sleep 1000 & sleep 0.1']}]
+        pools: {quick: {command: ['true'], restart: {give_up_after: 2, backoff: {initial: 10ms}}}}
         """
     )
     assert master.wait() == 1
     lines = master.all("worker_exited", pool="quick")
     assert len(lines) == 2
     assert not [line for line in lines if "error" in line or "left_processes" in line]
+    assert master.wait_for("sweep")["processes"] == 1
 
 
 # -- what is stopped -----------------------------------------------------------------------------------------
@@ -219,7 +218,7 @@ def freeze(master: Master, pid: int) -> None:
 def test_a_stopped_worker_sees_its_stop_signal(start: Start, *, pid1: bool) -> None:
     master = start(f"pools: {{web: {{command: {OBEDIENT}}}}}", pid1=pid1)
     master.wait_for_line("up")
-    worker = master.children()[0]
+    worker = master.worker("sh")
     freeze(master, worker)
     assert master.stop()[0] == 0
     assert "bye" in master.said
