@@ -222,6 +222,7 @@ def abort_due(m: Master, w: Worker, now: float, _: None) -> None:
 
 def linger_due(m: Master, w: Worker, now: float, _: None) -> None:
     """What it left in its group has had its time."""
+    m.report("warning", "worker_killed", w, reason="left processes")
     kill(m, w, now)
 
 

@@ -30,6 +30,11 @@ HANDLED = {
 }
 
 
+# What the kernel discards by default, whoever it is for; and what a terminal sends, or the process does to itself.
+QUIET = {signal.SIGCONT, signal.SIGURG, signal.SIGPIPE, signal.SIGXFSZ}
+OWN = {signal.SIGTSTP, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
+
+
 class Signals:
     """The signals the master got and has not handled yet.
 
@@ -43,7 +48,7 @@ class Signals:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self.numbers = tuple(int(n) for n in numbers)
         for number in self.numbers:
-            signal.signal(number, self._note)
+            _signal.signal(number, self._note)
         unblock_signals()
 
     def _note(self, number: int, _frame: object) -> None:
@@ -103,11 +108,16 @@ def catchable() -> set[int]:
 
 
 def signal_name(number: int) -> str:
-    """`TERM` for 15; the number where it has no name."""
+    """`TERM` for 15, `RTMIN+3` for a real-time signal; the number where it has no name."""
     try:
         return signal.Signals(number).name.removeprefix("SIG")
     except ValueError:
-        return str(number)
+        return f"RTMIN+{number - signal.SIGRTMIN}" if signal.SIGRTMIN < number < signal.SIGRTMAX else str(number)
+
+
+def discarded() -> set[int]:
+    """What would end any other process, and is discarded by the kernel when PID 1 gets it and does not catch it."""
+    return catchable() - {int(n) for n in HANDLED | QUIET | OWN}
 
 
 class Dead(Record):
@@ -170,12 +180,30 @@ def send(pid: int, signum: int) -> None:
         pass
 
 
+def send_awake(pid: int, signum: int) -> None:
+    """Signal one process, and have it go on if it is stopped, or it would not see the signal; as systemd does.
+
+    Raises PermissionError.
+    """
+    send(pid, signum)
+    if signum != signal.SIGKILL:  # which is not waited for
+        send(pid, signal.SIGCONT)
+
+
 def send_group(pgid: int, signum: int) -> None:
     """Signal a process group, as far as it is there and ours to signal."""
     try:
         os.killpg(pgid, signum)
     except (ProcessLookupError, PermissionError):
         pass
+
+
+def group_of(pid: int) -> int:
+    """The process group of a process, a zombie included; 0 when it is gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
 
 
 class Prctl:

@@ -39,6 +39,12 @@ def start_time(pid: int) -> int | None:
     return None if fields is None else int(fields[START_TIME])
 
 
+def lives_since(pid: int, started: int) -> bool:
+    """Whether the process began no earlier than then, in the unit of `start_time`, and has not ended."""
+    fields = stat(pid)
+    return fields is not None and fields[STATE] not in (b"Z", b"X") and int(fields[START_TIME]) >= started
+
+
 def is_busy(pid: int) -> bool:
     """Whether the main thread of the process runs, or would if it could; False where that is not to be seen."""
     fields = stat(pid)
@@ -105,7 +111,7 @@ def signal_each(processes: list[tuple[int, int]], signum: int) -> int:
     for pid, started in processes:
         if start_time(pid) == started:
             try:
-                kernel.send(pid, signum)
+                kernel.send_awake(pid, signum)
             except PermissionError:
                 refused += 1
     return refused

@@ -16,6 +16,11 @@ def find() -> int | None:
     return None
 
 
+def any_open() -> bool:
+    """Whether a terminal is at hand, which may tell of its size by SIGWINCH."""
+    return any(os.isatty(fd) for fd in (0, 1, 2))
+
+
 def take_back(terminal: int) -> None:
     """Put ourselves in the foreground again; from the background that takes SIGTTOU blocked."""
     try:

@@ -128,10 +128,7 @@ def _run(
     except OSError as error:
         print(f"entrypoint: {error}", file=sys.stderr)
         return OPERATIONAL
-    if init_mode:
-        handled = kernel.catchable() - IGNORED_IN_INIT_MODE
-    else:
-        handled = {int(n) for n in kernel.HANDLED} | {number for number, _ in spec.signals}
+    handled = _handled(spec, init_mode=init_mode)
     prctl = None
     if os.getpid() != 1:
         prctl = kernel.Prctl()
@@ -166,6 +163,17 @@ def _run(
         _say_goodbye(spec, exit_order, log, began, shell.reaper.orphans, quiet=init_mode)
     finally:
         os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
+
+
+def _handled(spec: Spec, *, init_mode: bool) -> set[int]:
+    """The signals that the master catches."""
+    from entrypoint.linux import kernel
+
+    if init_mode:
+        return kernel.catchable() - IGNORED_IN_INIT_MODE
+    handled = {int(n) for n in kernel.HANDLED} | {number for number, _ in spec.signals}
+    # An image may name any signal as the one that stops it: to PID 1 none is to vanish unsaid.
+    return handled | kernel.discarded() if os.getpid() == 1 else handled
 
 
 def _bind(spec: Spec) -> tuple[Sockets | None, Sockets | None]:

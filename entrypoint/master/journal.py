@@ -59,6 +59,9 @@ class Journal:
             fields["pid"] = running.pid
         for key, value in order.fields.items():
             fields[key] = signal_name(value) if key == "signal" and isinstance(value, int) else value
+        if order.event == "signal_ignored":
+            meaning = f"signals: {{{fields['signal']}: shutdown}}"
+            fields["hint"] = f"if it is to stop the container, as the STOPSIGNAL of its image: {meaning}"
         if order.event == "giving_up" and (last := self._last_lines(order.serial)) is not None:
             fields["last_output"] = last
         self._log.emit(order.level, order.event, **fields)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Running:
     """A worker's process."""
 
-    __slots__ = ("alive", "error", "order", "pid", "refused", "status", "uid", "warned")
+    __slots__ = ("alive", "asked", "error", "order", "pid", "refused", "status", "uid", "warned")
 
     def __init__(self, order: act.Spawn, pid: int, status: int, uid: int) -> None:
         self.order = order
@@ -23,6 +23,7 @@ class Running:
         self.uid = uid
         self.error = ""  # why its program never ran
         self.alive = True  # not reaped: the pid is its own
+        self.asked = False  # it was told to go
         self.refused = False  # somebody else spoke in its name; told once
         self.warned = False  # it named another main process; told once
 

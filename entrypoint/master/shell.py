@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core.step import new_master, step
-from entrypoint.linux import kernel
+from entrypoint.linux import kernel, terminal
 from entrypoint.master.configuration.limits import Limits
 from entrypoint.master.configuration.reloading import Reloader
 from entrypoint.master.control.requests import Requests
@@ -178,7 +178,7 @@ class Shell:
                 name = kernel.signal_name(signum)
                 self._snapshot.note_signal(name)
                 self._log.emit("info", "signal_received", signal=name)
-                self.tell(ev.SignalReceived(signum))
+                self.tell(ev.SignalReceived(signum, of_terminal=signum == signal.SIGWINCH and terminal.any_open()))
 
     def _sleep(self, deadline: float, *, busy: bool) -> None:
         """Wait for the next fact, no longer than the deadline; not at all while there is work left."""

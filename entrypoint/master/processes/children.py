@@ -132,19 +132,20 @@ class Children:
         running = self.by_serial.get(order.serial)
         if running is None or not running.alive:
             return
+        running.asked = running.asked or order.wake
         try:
-            kernel.send(running.pid, order.signum)
+            (kernel.send_awake if order.wake else kernel.send)(running.pid, order.signum)
         except PermissionError:
             self._log.emit("error", "signal_refused", **running.fields, signal=kernel.signal_name(order.signum))
 
     def kill_tree(self, order: act.KillTree) -> None:
         """SIGKILL a worker and all that belongs to it."""
         running = self.by_serial.get(order.serial)
-        if running is None or not (running.alive or self._reaper.lingers(running.pid)):
+        if running is None or not (running.alive or running.pid in self._reaper.groups):
             return
         proc.kill_tree(running.pid, alive=running.alive)
         if not running.alive:
-            self._reaper.check_group(running.pid)
+            self._reaper.groups.check(running.pid)
 
     def sweep(self, order: act.Sweep) -> None:
         """Signal whatever is left."""
@@ -158,17 +159,16 @@ class Children:
     def _ended(self, running: Running, outcome: ev.Outcome) -> None:
         self._read_status(running)
         self._messages.hang_up(running)
-        # The zombie still owns its group's number: this reaches only what it left behind.
-        kernel.send_group(running.pid, signal.SIGTERM)
+        daemon = outcome.code == 0 and not running.asked and self._reaper.groups.has_daemon(running.pid)
         running.alive = False
         cpu = kernel.reap_worker(running.pid)
         oom = outcome.signal == signal.SIGKILL and self.look_for_oom()
-        alone = not kernel.group_exists(running.pid)
+        alone = not kernel.group_exists(running.pid)  # while it is there, the number is nobody else's
         if not alone:
-            self._reaper.linger(running.pid, lambda: self._group_gone(running))
+            self._reaper.groups.linger(running.pid, lambda: self._group_gone(running))
         for told in self.on_ended:
             told(running)
-        self._tell(ev.Exited(running.serial, outcome, alone, running.error, chance(), cpu, oom))
+        self._tell(ev.Exited(running.serial, outcome, alone, running.error, chance(), cpu, oom, daemon))
         if alone:
             del self.by_serial[running.serial]
 

@@ -90,6 +90,7 @@ def test_what_is_left_of_a_stopped_worker_is_killed_at_its_deadline() -> None:
     k.ask("signal", "web", TERM)
     k.advance(20)
     assert k.signals_at == [(0, "web/0", TERM), (20, "web/0", KILL)]
+    assert k.reports("worker_killed") == [{"reason": "left processes"}]
     assert k.spawns == [(20, "web/0")]
 
 

@@ -188,7 +188,7 @@ def test_the_states_are_drawn_as_the_table_is() -> None:
     current = (ROOT / "docs/STATES.md").read_text()
     assert current == page, "out of date: python docs/states.py > docs/STATES.md"
     assert not states["forgotten"]()
-    for arrow in ("ready --> draining: .*liveness", "ready --> killing: heartbeat overdue", "starting --> ready: "):
+    for arrow in ("ready --> quiescing: .*liveness", "ready --> aborting: heartbeat overdue", "starting --> ready: "):
         assert re.search(arrow, page)
 
 
