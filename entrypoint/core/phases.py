@@ -74,7 +74,7 @@ def pool_completed(m: Master, note: Note, now: float) -> None:
     if not note.pool.is_init:
         conclude(m, now)
     elif note.status:
-        fail(m, note, f"init command {note.pool.name} failed", now)
+        end_for(m, note, f"init command {note.pool.name} failed", now)
     elif m.phase == PHASE_STARTING:
         m.init.pop(0)
         start_next(m)
@@ -107,15 +107,15 @@ def conclude(m: Master, now: float) -> None:
 def pool_gave_up(m: Master, note: Note, now: float) -> None:
     """A critical pool cannot work. A stop that was asked for keeps its exit code."""
     if m.phase in AT_WORK:
-        fail(m, note, f"pool {note.pool.name} gave up: {note.why}", now)
+        end_for(m, note, f"pool {note.pool.name} gave up: {note.why}", now)
 
 
 def init_timed_out(m: Master, note: Note, now: float) -> None:
     """An init command took too long."""
-    fail(m, note, f"init command {note.pool.name} timed out", now)
+    end_for(m, note, f"init command {note.pool.name} timed out", now)
 
 
-def fail(m: Master, note: Note, reason: str, now: float) -> None:
+def end_for(m: Master, note: Note, reason: str, now: float) -> None:
     """Stop everything with the code of the worker that decided it."""
     m.exit_code = note.status or 1
     decided_by(m, note.worker)

@@ -130,6 +130,7 @@ class Machine:
         # How it misbehaves. Names are pools, workers ("web/1"), or "" for everybody.
         self.refuse = ""  # why no process can be made
         self.exec_errors: dict[str, int] = {}  # programs that cannot be executed -> exit code
+        self.slow_fork: set[str] = set()  # whose process takes until `fork`
         self.slow_exec: set[str] = set()  # programs whose exec takes for ever
         self.doomed: dict[str, ev.Outcome] = {}  # programs that end as soon as they run
         self.stubborn: set[str] = set()  # ignore every signal but KILL
@@ -144,6 +145,7 @@ class Machine:
         self.quick: set[str] = set()  # programs that say READY=1 as soon as they run
         self.leftovers: set[str] = set()  # descendants without a parent: "polite", "stubborn", "unkillable"
         self.chance = 0.5
+        self.forks: list[act.Spawn] = []  # that were ordered and are not answered
         self._facts: deque[Callable[[], None]] = deque()
         self._depth = 0
         self._most: dict[str, int] = {}  # processes of a pool after the latest spawn
@@ -234,6 +236,13 @@ class Machine:
         answers = [r.order for r in self.records if isinstance(r.order, act.Answer)]
         self.run_due()
         return answers[-1].error
+
+    def fork(self) -> None:
+        """The processes that were ordered and took their time are there, or are refused."""
+        while self.forks:
+            self._fork(self.forks.pop(0))
+        self.tell(ev.Ticked())
+        self.run_due()
 
     def clean_up(self, who: str) -> None:
         """What was left of a worker's process group ends by itself."""
@@ -413,6 +422,12 @@ class Machine:
 
     def _spawn(self, order: act.Spawn) -> None:
         assert order.serial not in self.processes
+        if {order.pool, ""} & self.slow_fork:
+            self.forks.append(order)
+        else:
+            self._fork(order)
+
+    def _fork(self, order: act.Spawn) -> None:
         if self.refuse:
             self.tell(ev.SpawnRefused(order.serial, self.refuse))
             return

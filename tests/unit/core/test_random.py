@@ -13,6 +13,7 @@ from entrypoint.config import spec
 from entrypoint.config.grace import budget
 from entrypoint.core import events as ev
 from entrypoint.core.step import INIT_STOP_TIMEOUT, step
+from entrypoint.core.terms import Wish
 from tests.unit.core.harness import Machine, init, pool
 
 TERM = 15
@@ -247,6 +248,24 @@ class Stories(RuleBasedStateMachine):
         if outcome:
             self.k.doomed[who] = outcome
 
+    @rule(name=st.sampled_from(NAMES))
+    def a_fork_takes_its_time(self, name: str) -> None:
+        self.k.slow_fork.add(name)
+
+    @precondition(lambda self: alive(self) and self.k.slow_fork)
+    @rule()
+    def the_forks_are_done(self) -> None:
+        self.k.slow_fork.clear()
+        self.k.fork()
+
+    @precondition(lambda self: alive(self) and self.k.alive and self.k.m.phase == "running")
+    @rule(which=st.integers(0, 8), wish=st.sampled_from([Wish("max_memory"), Wish("memory_guard", first=False)]))
+    def somebody_is_wished_away(self, which: int, wish: Wish) -> None:
+        w = self.k.worker(self.k.alive[which % len(self.k.alive)])
+        if not (w.reason or w.pool.is_helper or w.pool.runs_to_completion):
+            self.k.m.wish(w, wish)
+            self.k.tell(ev.Stalled(0.0))
+
     @rule(who=WHO)
     def an_exec_hangs(self, who: str) -> None:
         self.k.slow_exec.symmetric_difference_update({who})
@@ -282,6 +301,9 @@ class Stories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         k = self.k
+        k.slow_fork.clear()
+        if alive(self):
+            k.fork()
         if alive(self):
             began = k.now
             k.signal(TERM)

@@ -3,52 +3,104 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from entrypoint.core import actions as act
+from entrypoint.core import events as ev
+from entrypoint.core.terms import Wish
 from tests.unit.core.harness import Machine, pool, running, starting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+    from typing import Any
 
-TERM, INT, TTIN = 15, 2, 21
+    from _typeshed import TraceFunction
+
+TERM, INT, TTIN, TTOU = 15, 2, 21, 22
 
 
-def calls(happening: Callable[[], object]) -> int:
-    """How many functions of the core are called."""
+def work(happening: Callable[[], object]) -> int:
+    """How many instructions of the core are executed: a loop that calls nobody counts as well."""
     count = 0
 
-    def profile(frame: FrameType, event: str, _: object) -> None:
+    def trace(frame: FrameType, event: str, _: Any) -> TraceFunction | None:
         nonlocal count
-        count += event == "call" and "/entrypoint/core/" in frame.f_code.co_filename
+        if event == "call":
+            if "/entrypoint/core/" not in frame.f_code.co_filename:
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
 
-    sys.setprofile(profile)
+    before = sys.gettrace()
+    sys.settrace(trace)
     try:
         happening()
     finally:
-        sys.setprofile(None)
+        sys.settrace(before)
     return count
 
 
+def machine(workers: int) -> Machine:
+    """So many workers that are ready, and one that boots."""
+    k = Machine(pool("web", workers, when="notify", heartbeat=1e6, min_uptime=1.0))
+    k.start()
+    for process in list(k.processes.values())[:-1]:
+        k.tell(ev.Notified(process.serial, ready=True))
+    k.advance(10)
+    k.m.touch(k.m.pools["web"])  # that all have reached min_uptime is found once, when somebody looks
+    k.tell(ev.Ticked())
+    k.forget()
+    return k
+
+
+def wish(k: Machine, who: str) -> None:
+    k.m.wish(k.worker(who), Wish("max_memory"))
+    k.tell(ev.Ticked())
+
+
 def cost(workers: int, what: str) -> tuple[int, int]:
-    """Calls and orders of one happening among so many workers."""
-    k = running(web=workers)
+    """Instructions and orders of one happening among so many workers."""
+    k = machine(workers)
+    last = list(k.processes.values())[-1].id
     happenings: dict[str, Callable[[], object]] = {
         "crash": lambda: k.crash("web/7"),
         "tick": k.run_due,
         "more": lambda: k.signal(TTIN),
-        "advance": lambda: k.advance(100),
+        "less": lambda: k.signal(TTOU),
+        "advance": lambda: k.advance(40),
+        "beat": lambda: k.tell(ev.Notified(k.process("web/7").serial, beat=True)),
+        "ready": lambda: k.say(last, ready=True),
+        "wish": lambda: wish(k, "web/7"),
+        "hung": lambda: k.say("web/7", hung=True),
     }
-    number = calls(happenings[what])
+    number = work(happenings[what])
     return number, len(k.records)
 
 
-@pytest.mark.parametrize("what", ["crash", "tick", "more", "advance"])
+@pytest.mark.parametrize("what", ["crash", "tick", "more", "less", "advance", "beat", "ready", "wish", "hung"])
 def test_an_event_costs_the_same_among_ten_and_thousands_of_workers(what: str) -> None:
-    assert cost(3000, what) == cost(10, what)
+    few, many = cost(10, what), cost(3000, what)
+    assert many[1] == few[1]
+    assert many[0] <= few[0] * 1.1  # the heap has stale entries here and there
+
+
+def test_a_step_of_a_rollout_costs_the_same_among_ten_and_thousands_of_workers() -> None:
+    def step_of(workers: int) -> int:
+        k = machine(workers)
+        k.say(list(k.processes.values())[-1].id, ready=True)
+        k.reload(pool("web", workers, program="v2", when="notify", heartbeat=1e6, min_uptime=1.0))
+        costs = []
+        for _ in range(5):
+            new = next(p.id for p in k.processes.values() if k.worker(p.id).state == "starting")
+            costs.append(work(partial(k.say, new, ready=True)))  # an old one goes, a new one comes
+        return max(costs)
+
+    assert step_of(2000) <= step_of(10) * 1.1
 
 
 def test_an_idle_pool_has_no_deadline() -> None:

@@ -234,3 +234,70 @@ def test_a_stop_while_a_worker_falls_silent_sends_one_stop_signal() -> None:
     k.advance(0.5)
     assert k.signals_at == [(0, "web/1", TERM), (0.5, "web/0", TERM)]
     assert (k.code, k.exited_at) == (0, 0.5)
+
+
+# -- a process that takes its time ---------------------------------------------------------------------------
+
+
+def forking(**settings: Any) -> Machine:
+    """A pool of two whose processes were ordered, and are not there yet."""
+    k = Machine(pool("web", 2, **settings))
+    k.slow_fork.add("web")
+    k.start()
+    assert k.orders == ["spawn web/0", "spawn web/1"]
+    k.forget()
+    return k
+
+
+def test_a_worker_is_starting_from_the_order_on_and_boots_from_its_birth_on() -> None:
+    k = forking(when="notify", boot_timeout=10.0)
+    assert k.states("web") == ["starting"] * 2
+    k.advance(30)
+    assert k.signals == []
+    k.fork()
+    k.advance(10)
+    assert [who for who, _ in k.signals] == ["web/0", "web/1"]
+
+
+@pytest.mark.parametrize(("signum", "killed_at"), [(TERM, 20.0), (QUIT, 2.0)])
+def test_who_is_to_stop_before_it_has_a_process_is_stopped_when_it_has_one(signum: int, killed_at: float) -> None:
+    k = forking(timeout=18.0)
+    k.stubborn.add("web")
+    k.signal(signum)
+    assert (k.orders, k.exit) == ([], None)
+    k.advance(2)
+    k.fork()
+    k.advance(30)
+    for who in ("web/0", "web/1"):
+        assert [(at, signal) for at, name, signal in k.signals_at if name == who] == [(2, TERM), (killed_at, KILL)]
+    assert k.code == 137
+
+
+def test_who_is_to_stop_and_is_refused_a_process_is_gone() -> None:
+    k = forking()
+    k.signal(TERM)
+    k.refuse = "no"
+    k.fork()
+    assert k.code == 0
+
+
+def test_one_too_many_that_has_no_process_yet_is_not_made_again() -> None:
+    k = forking()
+    k.signal(TTOU)
+    k.fork()
+    k.advance(60)
+    assert k.alive == ["web/1"]
+    assert k.signals == [("web/0", TERM)]
+    k.check()
+
+
+def test_a_process_that_comes_late_is_no_burden_for_the_others() -> None:
+    k = running(pool("web", 2))
+    k.slow_fork.add("web")
+    k.crash("web/0")
+    k.advance(100)
+    assert (k.alive, len(k.forks)) == (["web/1"], 1)
+    k.ask("scale", "web", 3)
+    assert len(k.forks) == 2
+    k.fork()
+    assert k.alive == ["web/0", "web/1", "web/2"]
