@@ -82,8 +82,7 @@ def replace(m: Master, w: Worker, now: float, delay: float) -> None:
     if pool.is_stale(w):  # where an old one keeps failing, the rollout fills the place
         generation, vacant = pool.current, 0 if delay else 1
     else:
-        generation = pool.target
-        vacant = pool.size - len(pool.kept) - (len(pool.wished) if pool.rollout is None else 0)
+        generation, vacant = pool.target, pool.size - len(pool.kept)
     if vacant <= 0:
         return
     m.add_worker(pool, now + delay, generation, w.restarts + 1)

@@ -10,12 +10,12 @@ from entrypoint.core import pool as pools
 if TYPE_CHECKING:
     from entrypoint.core.state import Master
 
-MOST_PASSES = 1000  # of one step; some for each pool would do
+MOST_PASSES = 50  # for each pool; a handful would do
 
 
 def settle(m: Master, now: float) -> None:
     """Bring pools and master to rest. What does not come to rest is a bug, and is left as it is."""
-    for _ in range(MOST_PASSES):
+    for _ in range(MOST_PASSES * (1 + len(m.init) + len(m.pools) + len(m.helpers))):
         if m.notes:
             phases.hear(m, m.notes.popleft(), now)
         elif m.touched:

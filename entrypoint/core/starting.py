@@ -24,7 +24,6 @@ def spawn(m: Master, w: Worker, now: float, _: None) -> None:
         pool.queue.add(w)
         m.touch(pool)
         return
-    pool.may_start -= 1
     m.enter(w, SPAWNING)
     m.order(Spawn(w.serial, pool.name, w.slot, w.generation.number, w.template))
 

@@ -344,7 +344,7 @@ class Machine:
             in_pools.update(p.workers)
             workers = list(p.workers.values())
             assert p.counts == {s: sum(w.state == s for w in workers) for s in STATES}
-            staying = sum(w.outcome is None and not w.reason and not w.cause for w in workers)
+            staying = sum(not w.reason and w.state in ("backoff", SPAWNING, STARTING, READY) for w in workers)
             if p.rollout is None and not p.wishes and m.phase in AT_WORK:
                 assert staying <= p.size or p.status != ACTIVE, f"too many workers of {p.name}"
             self._check_census(p)

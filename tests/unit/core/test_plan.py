@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from entrypoint.config import spec
 from entrypoint.core import pool as pools
+from entrypoint.core.events import Outcome, Ticked
 from entrypoint.core.model import Pool, Worker
 from entrypoint.core.plan import Limit, Plan, Situation, plan
 from entrypoint.core.reasons import REASONS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from entrypoint.core.model import Census
     from entrypoint.core.state import Master
 
 POOL = Pool(spec.Pool("web", PROGRAM), Template(PROGRAM))
@@ -75,6 +77,16 @@ def test_a_wish_waits_for_a_ready_successor() -> None:
     assert said(plan(web([BOOTING], old(READY, READY), size=2))) == (0, [])
     assert said(plan(web([READY], old(READY, READY), size=2))) == (0, [(2, "rollout", HANDED_OVER)])
     assert said(plan(web([READY], old(READY), size=2, handed_over=1))) == (0, [])  # the surge is taken
+
+
+def test_who_still_boots_stays_while_no_successor_is_ready_for_it_might_be_ready_first() -> None:
+    assert said(plan(web([BOOTING], old(BOOTING, BOOTING), size=2))) == (0, [])
+    assert said(plan(web([READY], old(BOOTING, BOOTING), size=2))) == (0, [(2, "rollout", HANDED_OVER)])
+
+
+def test_one_that_fails_meanwhile_leaves_no_room_for_another_to_go() -> None:
+    made = plan(web([], old(READY, READY, ENDING), size=3, surge=0, unavailable=1))
+    assert said(made) == (0, [])
 
 
 def test_without_surge_the_place_is_held_until_the_old_one_is_gone() -> None:
@@ -167,6 +179,21 @@ def test_a_worker_is_wished_away_for_its_age_in_the_whole_core() -> None:
     assert k.m.pools["web"].counters.exits["max_lifetime"] == 1
 
 
+def test_a_successor_that_fails_is_tried_again_with_pauses_and_the_old_one_serves_on() -> None:
+    k = running(pool("web", 2, give_up_after=0))
+    k.doomed["web"] = Outcome(code=1)
+    k.m.wish(k.worker("web/0"), Wish("max_memory"))
+    k.tell(Ticked())
+    k.run_due()
+    k.advance(60)
+    assert k.alive == ["web/0", "web/1"]
+    assert len(k.spawns) < 10
+    k.doomed.clear()
+    k.advance(60)
+    assert k.alive == ["web/1", "web/2"]
+    k.check()
+
+
 # -- whatever happens ----------------------------------------------------------------------------------------
 
 
@@ -189,12 +216,12 @@ class Crew:
         w = Worker(self.pool, self.serial, self.serial, self.pool.current)
         getattr(self.pool.kept, standing).add(w)
 
-    def rosters(self) -> list[tuple[object, str]]:
+    def rosters(self) -> list[tuple[Census, str]]:
         return [
             (side, standing) for side in (self.pool.kept, self.pool.wished) for standing in (WAITING, BOOTING, READY)
         ]
 
-    def everybody(self) -> list[tuple[Worker, object, str]]:
+    def everybody(self) -> list[tuple[Worker, Census, str]]:
         return [(w, side, name) for side, name in self.rosters() for w in getattr(side, name)]
 
     def wish(self, w: Worker, standing: str, wish: Wish | None) -> None:
@@ -207,14 +234,12 @@ class Crew:
         for side, name in self.rosters():
             getattr(side, name).discard(w)
         self.pool.kept.ending.discard(w)
+        self.pool.wished.ending.discard(w)
         self.pool.wishes.pop(w, None)
 
     def happens(self, what: str, number: int, wish: Wish | None) -> None:
-        """Something, to one of those to whom it can."""
-        everybody = self.everybody()
-        of = {"boots": (WAITING,), "ready": (BOOTING,), "dies": (WAITING, BOOTING, READY)}.get(what, ())
-        chosen = [(w, side, name) for w, side, name in everybody if name in of]
-        kept = [(w, name) for w, side, name in everybody if side is self.pool.kept]
+        """Something, to the pool or to one of those to whom it can."""
+        kept = [(w, name) for w, side, name in self.everybody() if side is self.pool.kept]
         if what == "resize":
             self.size = number % 7
         elif what == "roll":
@@ -222,16 +247,28 @@ class Crew:
                 self.wish(w, name, None)
         elif what == "wish" and kept:
             self.wish(*kept[number % len(kept)], wish)
-        elif what == "gone" and self.leaving:
-            w, _ = self.leaving.pop(number % len(self.leaving))
-            self.pool.kept.ending.discard(w)
-        elif chosen:
-            w, side, name = chosen[number % len(chosen)]
-            if what == "dies":
+        elif what == "over":
+            asked = [w for w, _ in self.leaving]
+            for w in [w for side in (self.pool.kept, self.pool.wished) for w in side.ending if w not in asked]:
                 self.drop(w)
-            else:
-                getattr(side, name).discard(w)
-                getattr(side, BOOTING if what == "boots" else READY).add(w)
+        elif what == "gone" and self.leaving:
+            self.pool.kept.ending.discard(self.leaving.pop(number % len(self.leaving))[0])
+        else:
+            self.happens_to_one(what, number)
+
+    def happens_to_one(self, what: str, number: int) -> None:
+        """Something in a worker's own life."""
+        of = {"boots": (WAITING,), "ready": (BOOTING,), "dies": (WAITING, BOOTING, READY), "fails": (BOOTING, READY)}
+        chosen = [each for each in self.everybody() if each[2] in of.get(what, ())]
+        if not chosen:
+            return
+        w, side, _ = chosen[number % len(chosen)]
+        wish = self.pool.wishes.get(w)
+        self.drop(w)
+        if what != "dies":
+            getattr(side, {"boots": BOOTING, "ready": READY, "fails": ENDING}[what]).add(w)
+            if wish is not None:
+                self.pool.wishes[w] = wish
 
     def settle(self) -> int:
         """Carry out plans until there is nothing to do; returns how many that took."""
@@ -277,7 +314,9 @@ class Crew:
     unavailable=st.integers(0, 3),
     events=st.lists(
         st.tuples(
-            st.sampled_from(["boots", "boots", "ready", "ready", "dies", "gone", "gone", "wish", "roll", "resize"]),
+            st.sampled_from(
+                ["boots", "ready", "ready", "dies", "fails", "over", "gone", "gone", "wish", "roll", "resize"]
+            ),
             st.integers(0, 30),
             WISHES,
         ),
@@ -299,7 +338,7 @@ def test_the_budget_holds_whatever_happens_and_the_plan_comes_to_rest(
             getattr(side, name).discard(w)
             getattr(side, READY).add(w)
         crew.leaving.clear()
-        crew.pool.kept.ending = Pool(POOL.spec, POOL.current.template).kept.ending
+        crew.happens("over", 0, None)
         crew.settle()
     assert len(crew.pool.kept.ready) == crew.size
     assert len(crew.pool.wished) == 0

@@ -264,7 +264,8 @@ class Stories(RuleBasedStateMachine):
         w = self.k.worker(self.k.alive[which % len(self.k.alive)])
         if not (w.reason or w.pool.is_helper or w.pool.runs_to_completion):
             self.k.m.wish(w, wish)
-            self.k.tell(ev.Stalled(0.0))
+            self.k.tell(ev.Ticked())
+            self.k.run_due()
 
     @rule(who=WHO)
     def an_exec_hangs(self, who: str) -> None:

@@ -230,6 +230,27 @@ def test_a_fix_replaces_a_generation_that_crashes_in_a_loop() -> None:
     assert k.m.pools["web"].current.number == 2
 
 
+def test_places_where_nobody_serves_are_filled_by_the_new_generation_at_once() -> None:
+    k = Machine(web("bad", 3, give_up_after=0))
+    k.doomed["bad"] = ev.Outcome(code=1)
+    k.start()
+    k.advance(50)
+    assert k.states("web") == ["backoff"] * 3
+    k.reload(web("slow", 3, give_up_after=0))
+    assert k.programs == ["slow"] * 3
+
+
+def test_after_a_failure_new_ones_that_still_boot_go_even_if_old_ones_are_missing() -> None:
+    k = serving(2, max_surge=2)
+    k.reload(web("slow", 2, max_surge=2))
+    k.quick = set()  # now v1 takes its time
+    k.crash("web/0")
+    assert k.programs == ["slow", "slow", "v1", "v1"]
+    k.crash("web/2")
+    assert k.programs == ["v1", "v1"]
+    assert sorted(k.states("web")) == ["ready", "starting"]
+
+
 def test_a_good_generation_that_fails_by_now_is_not_respawned_without_delay() -> None:
     k = serving(1)
     k.reload(web("slow", 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from entrypoint.core import pool as pools
-from entrypoint.core import settle
 from entrypoint.core.events import LimitsRead
 from entrypoint.core.terms import Size
 from tests.unit.core.harness import Machine, pool, running
@@ -79,4 +78,9 @@ def test_what_does_not_come_to_rest_is_a_bug_and_the_master_goes_on(monkeypatch:
     with pytest.raises(AssertionError, match="does not come to rest"):  # the harness takes no report of a bug
         k.crash("web/0")
     assert not k.m.touched
-    assert settle.MOST_PASSES < 10_000
+
+
+def test_hundreds_of_pools_come_to_rest() -> None:
+    k = running(**{f"pool-{number}": 1 for number in range(300)})
+    k.signal(TERM)
+    assert k.code == 0
