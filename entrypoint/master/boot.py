@@ -157,6 +157,7 @@ def _run(
     try:
         if tty is not None:
             terminal.take_back(tty)
+        loop.streams.take_back()
         if loop.control is not None:
             loop.control.close()
         for held in (loop.sockets, observed):

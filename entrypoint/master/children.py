@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from entrypoint.core.model import Template
     from entrypoint.master.loop import Loop
     from entrypoint.master.notify import Read
+    from entrypoint.master.spawn import Child, Task
 
 REAP_BATCH = 200  # children collected before signals and deadlines get a look
 LAST_WORDS = 16  # batches of messages that are read of a worker that has ended
@@ -101,24 +102,25 @@ class Children:
         try:
             if helper is None and not template.foreground and not order.pool.startswith("init:"):
                 channel = Channel(self._token, order.serial)
+            sockets = self._sockets(order) if helper is None else [("", fd) for fd in helper]
             if template.output == "json":
                 pipes = Pipes(who.uid if who is not None else None)
             task = spawn.Task(
                 template.process,
                 Identity(order.pool, order.slot, order.generation),
-                self._sockets(order) if helper is None else [("", fd) for fd in helper],
+                sockets,
                 template.foreground,
                 channel.address if channel is not None else "",
                 template.heartbeat,
                 bare=helper is not None,
                 output=pipes.writers if pipes is not None else None,
             )
-            child = spawn.spawn(loop.around, task)
+            child = self._run(task)
         except (OSError, ValueError) as error:
             if channel is not None:
                 channel.close()
-            if pipes is not None:
-                pipes.close(pipes.readers + pipes.writers)
+            for fd in pipes.readers if pipes is not None else ():
+                os.close(fd)
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             loop.tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
             return
@@ -131,8 +133,18 @@ class Children:
         if channel is not None:
             loop.watch(channel.fd, lambda: self._listen(running))
         if pipes is not None:
-            pipes.close(pipes.writers)  # the worker's are the only ones: they end with it
             loop.output.add(running, pipes)
+
+    def _run(self, task: Task) -> Child:
+        """Start a process with something to write to that is its own: the master keeps no copy. Raises OSError."""
+        streams = self.loop.streams
+        if task.output is None and not task.foreground:
+            who = task.process.credentials
+            task = task._replace(output=streams.open(who.uid if who is not None else None))
+        try:
+            return spawn.spawn(self.loop.around, task)
+        finally:
+            streams.close(task.output or ())
 
     def _sockets(self, order: act.Spawn) -> list[tuple[str, int]]:
         sockets = self.loop.sockets
@@ -287,7 +299,7 @@ class Children:
             return
         process = running.template.process._replace(argv=order.command.argv, display=order.command.display)
         try:
-            child = spawn.spawn(self.loop.around, spawn.Task(process, running.identity, [], main_pid=running.pid))
+            child = self._run(spawn.Task(process, running.identity, [], main_pid=running.pid))
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self.loop.tell(ev.HookEnded(order.serial, order.hook, f"cannot run {order.command.display}: {reason}"))

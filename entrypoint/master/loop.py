@@ -20,6 +20,7 @@ from entrypoint.master.output import STOP_TIME, Output
 from entrypoint.master.output import needed as output_needed
 from entrypoint.master.reloading import Reloader
 from entrypoint.master.requests import Requests
+from entrypoint.master.streams import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ class Loop:
         self.signals = signals
         self.sockets = sockets
         self.log = log
+        self.streams = Streams()
         self.children = Children(self)
         self.monitor = Monitor(self)
         self.output = Output(self)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core.model import NEVER
 from entrypoint.master.helper import Helper
+from entrypoint.master.streams import let_write
 
 if TYPE_CHECKING:
     from typing import Any
@@ -41,7 +42,7 @@ class Pipes:
     __slots__ = ("readers", "writers")
 
     def __init__(self, uid: int | None) -> None:
-        """`uid`: whose they are, if not the master's: programs open /dev/stdout anew. Raises OSError."""
+        """`uid`: the worker's user, if not the master's: programs open /dev/stdout anew. Raises OSError."""
         out = os.pipe2(os.O_CLOEXEC)
         try:
             error = os.pipe2(os.O_CLOEXEC)
@@ -54,15 +55,7 @@ class Pipes:
             os.set_blocking(fd, False)
         if uid is not None:
             for fd in self.writers:
-                try:
-                    os.fchown(fd, uid, -1)
-                except OSError:  # what is open stays usable
-                    pass
-
-    def close(self, fds: tuple[int, ...]) -> None:
-        """Close some of the ends."""
-        for fd in fds:
-            os.close(fd)
+                let_write(fd, uid)
 
 
 class Output(Helper):
