@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.cli import client
-from entrypoint.cli.arguments import Parser, add_socket, parse
+from entrypoint.cli.arguments import parse
 from entrypoint.cli.common import cut, write
 
 if TYPE_CHECKING:
@@ -28,20 +28,18 @@ HOME, END_OF_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def main(argv: list[str]) -> int:
-    """Print the status; returns the exit code. Raises KeyboardInterrupt at Ctrl-C, the screen restored."""
-    parser = Parser(prog="entrypoint status", description="Show pools and workers.")
-    parser.add_argument("pool", metavar="POOL", nargs="?", default="", help="only this one")
-    parser.add_argument("--json", action="store_true", help="print JSON; with --watch one object a line")
-    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
-    add_socket(parser)
-    options = parse(parser, argv)
+    """Print the status; returns the exit code.
+
+    Raises OutputError, and KeyboardInterrupt at Ctrl-C, the screen restored.
+    """
+    options = parse("status", argv)
     if isinstance(options, int):
         return options
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a status may have characters that the terminal has not
     if options.watch:
-        return client.guarded(lambda: watch(options.socket, options.pool, as_json=options.json))
-    return client.guarded(lambda: show(options.socket, options.pool, as_json=options.json))
+        return client.guarded(lambda: watch(options.socket, options.pool or "", as_json=options.json))
+    return client.guarded(lambda: show(options.socket, options.pool or "", as_json=options.json))
 
 
 def show(socket: str, pool: str, *, as_json: bool) -> int:
