@@ -41,7 +41,7 @@ class NoSocketError(UnreachableError):
     """There is no control socket at all."""
 
 
-def ask(option: str, request: dict[str, Any], timeout: float | None = ANSWER_TIME) -> dict[str, Any]:
+def ask(option: str | None, request: dict[str, Any], timeout: float | None = ANSWER_TIME) -> dict[str, Any]:
     """The answer to a request with one. Raises ControlError."""
     with Connection(option, timeout) as connection:
         return connection.ask(request)
@@ -50,10 +50,10 @@ def ask(option: str, request: dict[str, Any], timeout: float | None = ANSWER_TIM
 class Connection:
     """One request and its answers."""
 
-    def __init__(self, option: str, timeout: float | None = ANSWER_TIME) -> None:
-        """Connect to the socket of `--socket`, else to the first that accepts; `timeout` is for all that follows.
+    def __init__(self, option: str | None, timeout: float | None = ANSWER_TIME) -> None:
+        """Connect to the socket that was named, by `--socket` say, else to the first that accepts.
 
-        Raises ControlError.
+        `timeout` is for all that follows. Raises ControlError.
         """
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
@@ -135,7 +135,7 @@ def guarded(command: Callable[[], int]) -> int:
         return EXIT_FAILED
 
 
-def _find(option: str, deadline: float | None) -> _socket.socket:
+def _find(option: str | None, deadline: float | None) -> _socket.socket:
     """Connect where the master listens. Raises UnreachableError.
 
     What was named is the place, and no other: there may be another master in those that nobody has to name.

@@ -27,13 +27,13 @@ def main(name: str, argv: list[str]) -> int:
     return client.guarded(lambda: _order(options.socket, request))
 
 
-def _order(socket: str, request: dict[str, Any]) -> int:
+def _order(socket: str | None, request: dict[str, Any]) -> int:
     """Ask for something that is done at once. Raises ControlError."""
     client.ask(socket, request)
     return 0
 
 
-def _roll(socket: str, request: dict[str, Any]) -> int:
+def _roll(socket: str | None, request: dict[str, Any]) -> int:
     """Ask for rollouts, say which have begun and, with `wait`, how they ended. Raises ControlError."""
     wait = request["wait"]
     with client.Connection(socket, None if wait else client.ANSWER_TIME) as connection:

@@ -21,7 +21,7 @@ WHAT = {"live": ("ping", "not live"), "ready": ("ready", "not ready"), "startup"
 def main(argv: list[str]) -> int:
     """Exit code 0 for yes, 1 for no with the reason on stderr."""
     if len(argv) == 1 and argv[0] in WHAT:
-        what, socket = argv[0], ""  # the usual case, without argparse: a third of the time
+        what, socket = argv[0], None  # the usual case, without argparse: a third of the time
     else:
         options = _options(argv)
         if isinstance(options, int):
@@ -44,11 +44,11 @@ def main(argv: list[str]) -> int:
     return EXIT_FAILED
 
 
-def _options(argv: list[str]) -> tuple[str, str] | int:
+def _options(argv: list[str]) -> tuple[str, str | None] | int:
     from entrypoint.cli.arguments import parse
 
     options = parse("probe", argv)
-    return options if isinstance(options, int) else (options.choice, options.socket or "")
+    return options if isinstance(options, int) else (options.choice, options.socket)
 
 
 def command_line(pid: int) -> list[str]:

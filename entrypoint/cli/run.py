@@ -100,6 +100,7 @@ def show_help() -> int:
 
     from entrypoint.cli.dispatch import main as dispatch
 
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     return dispatch("help", ["run"])
 

@@ -42,14 +42,14 @@ def main(argv: list[str]) -> int:
     return client.guarded(lambda: show(options.socket, options.pool or "", as_json=options.json))
 
 
-def show(socket: str, pool: str, *, as_json: bool) -> int:
+def show(socket: str | None, pool: str, *, as_json: bool) -> int:
     """Print the status once. Raises ControlError."""
     status = fetch(socket, pool)
     write(json.dumps(status, indent=2) + "\n" if as_json else _tables(status, terminal()[0]))
     return 0
 
 
-def fetch(socket: str, pool: str = "") -> dict[str, Any]:
+def fetch(socket: str | None, pool: str = "") -> dict[str, Any]:
     """The status of all pools or of one, the workers' memory filled in. Raises ControlError."""
     with client.Connection(socket) as connection:
         status = connection.ask({"ask": "status"}).get("status")
@@ -79,7 +79,7 @@ def resident_memory(pid: object) -> int | None:
         return None
 
 
-def watch(socket: str, pool: str, *, as_json: bool) -> int:
+def watch(socket: str | None, pool: str, *, as_json: bool) -> int:
     """Print the status every second, whatever happens to the master. Raises ControlError."""
     full = sys.stdout.isatty() and not as_json
     with _screen() if full else _ending():

@@ -34,7 +34,7 @@ def find_control(configured: str, environ: Mapping[str, str]) -> list[str]:
     return [f"{folder}/{CONTROL_NAME}" for folder in folders]
 
 
-def named_control(option: str, environ: Mapping[str, str]) -> str:
+def named_control(option: str | None, environ: Mapping[str, str]) -> str:
     """Where somebody has said that the control socket is; empty when nobody has.
 
     By `--socket`, else $ENTRYPOINT_CONTROL__SOCKET, else in the configuration that $ENTRYPOINT_CONFIG names.

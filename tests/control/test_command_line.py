@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -184,6 +185,15 @@ def test_an_order_that_was_carried_out_is_no_failure(
     loop.handle = begin
     running = loop.run("sh", "-c", f"exec {entrypoint} {words} --socket {loop.control.path} {redirect}")
     assert (running.code, running.err) == (0, said)
+
+
+@pytest.mark.parametrize("words", ["help", "run --help", "schema"])
+def test_a_reader_that_leaves_a_text_is_no_error(entrypoint: str, words: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([entrypoint, *words.split()], stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
 def test_a_reader_that_leaves_does_not_end_the_wait_for_a_rollout(loop: Loop, entrypoint: str) -> None:
