@@ -294,7 +294,7 @@ class Pool:
     @property
     def is_ready(self) -> bool:
         """All its desired workers are ready, or it has completed."""
-        return self.status == ACTIVE and not self.failed and self.counts[READY] >= self.size
+        return self.status == ACTIVE and not (self.failed or self.removed) and self.counts[READY] >= self.size
 
     @property
     def failed(self) -> bool:

@@ -10,8 +10,8 @@ from entrypoint.config.environment import Identity
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.linux import kernel, proc
-from entrypoint.master.processes import spawn
 from entrypoint.master.processes.pipes import Pipes
+from entrypoint.master.processes.spawn import Task
 from entrypoint.master.running import Running
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from entrypoint.master.log import Log
     from entrypoint.master.notify.messages import Messages
     from entrypoint.master.part import Orders, Tell
+    from entrypoint.master.processes.launcher import Launcher
     from entrypoint.master.processes.reaper import Reaper
     from entrypoint.master.reactor import Reactor
 
@@ -29,7 +30,7 @@ class Children:
 
     def __init__(
         self,
-        around: spawn.Surroundings,
+        launcher: Launcher,
         reactor: Reactor,
         reaper: Reaper,
         tell: Tell,
@@ -46,9 +47,9 @@ class Children:
         self.orders: Orders = {act.Signal: self.signal, act.KillTree: self.kill_tree, act.Sweep: self.sweep}
         self.by_serial = workers
         self.executing = 0  # between fork and exec
-        self.on_captured: Callable[[Running, Pipes], None] = lambda _running, pipes: pipes.close(pipes.readers)
+        self.on_captured: Callable[[Running, Pipes], None] = lambda _running, _pipes: None
         self.on_ended: list[Callable[[Running], None]] = []  # called when a main process has been reaped
-        self._around = around
+        self._launcher = launcher
         self._reactor = reactor
         self._reaper = reaper
         self._messages = messages
@@ -71,23 +72,24 @@ class Children:
         try:
             if helper is None and not template.foreground and not order.pool.startswith("init:"):
                 address = self._messages.open(order.serial)
+            sockets = self._sockets_of(order) if helper is None else [("", fd) for fd in helper]
             if template.output == "json":
                 pipes = Pipes(who.uid if who is not None else None)
-            task = spawn.Task(
+            task = Task(
                 template.process,
                 Identity(order.pool, order.slot, order.generation),
-                self._sockets_of(order) if helper is None else [("", fd) for fd in helper],
+                sockets,
                 template.foreground,
                 address,
                 template.heartbeat,
                 bare=helper is not None,
                 output=pipes.writers if pipes is not None else None,
             )
-            child = spawn.spawn(self._around, task)
+            child = self._launcher.start(task)
         except (OSError, ValueError) as error:
             self._messages.drop(order.serial)
-            if pipes is not None:
-                pipes.close(pipes.readers + pipes.writers)
+            for fd in pipes.readers if pipes is not None else ():
+                os.close(fd)
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self._tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
             return None
@@ -100,7 +102,6 @@ class Children:
         self._reactor.watch(child.status, lambda: self._read_status(running))
         self._messages.listen(running)
         if pipes is not None:
-            pipes.close(pipes.writers)  # the worker's are the only ones: they end with it
             self.on_captured(running, pipes)
         return running
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.linux import kernel
-from entrypoint.master.processes import spawn
+from entrypoint.master.processes.spawn import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from entrypoint.master.part import Orders, Tell
+    from entrypoint.master.processes.launcher import Launcher
     from entrypoint.master.processes.reaper import Reaper
+    from entrypoint.master.processes.spawn import Child
     from entrypoint.master.running import Running
 
 
@@ -24,7 +26,7 @@ class Hook:
 
     __slots__ = ("name", "pid", "status", "worker")
 
-    def __init__(self, name: str, worker: Running, child: spawn.Child) -> None:
+    def __init__(self, name: str, worker: Running, child: Child) -> None:
         self.name = name
         self.worker: Running | None = worker  # None: nobody wants to know how it ends
         self.pid = child.pid
@@ -36,14 +38,14 @@ class Hooks:
 
     def __init__(
         self,
-        around: spawn.Surroundings,
+        launcher: Launcher,
         reaper: Reaper,
         tell: Tell,
         workers: Mapping[int, Running],
     ) -> None:
         """`workers` are those that run, by serial."""
         self.orders: Orders = {act.RunHook: self.run, act.KillHook: self.kill}
-        self._around = around
+        self._launcher = launcher
         self._reaper = reaper
         self._tell = tell
         self._workers = workers
@@ -56,7 +58,7 @@ class Hooks:
             return
         process = running.template.process._replace(argv=order.command.argv, display=order.command.display)
         try:
-            child = spawn.spawn(self._around, spawn.Task(process, running.identity, [], main_pid=running.pid))
+            child = self._launcher.start(Task(process, running.identity, [], main_pid=running.pid))
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self._tell(ev.HookEnded(order.serial, order.hook, f"cannot run {order.command.display}: {reason}"))

@@ -462,6 +462,17 @@ def test_pools_appear_and_disappear() -> None:
     assert k.reports("worker_exited")[-1]["reason"] == "requested"
 
 
+def test_a_pool_that_disappears_before_it_was_ready_is_never_said_to_be() -> None:
+    k = serving(1, pool("other", **FAST, program="slow", timeout=5.0))
+    k.stubborn.add("other")
+    k.spec = k.spec._replace(pools=k.spec.pools[:1])
+    k.forget()
+    k.reload()
+    k.advance(10)
+    assert list(k.m.pools) == ["web"]
+    assert k.reports("pool_ready") == []
+
+
 def test_a_pool_that_comes_back_while_its_workers_go() -> None:
     k = serving(1, pool("other", **FAST, program="v1", timeout=5.0))
     k.stubborn.add("other")

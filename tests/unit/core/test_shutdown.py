@@ -613,6 +613,7 @@ def test_an_init_command_has_its_timeout() -> None:
     assert k.signals_at == [(60, "init:migrate/0", TERM), (70, "init:migrate/0", KILL)]
     assert k.code == 137
     assert "timed out" in k.reason
+    assert k.m.serial == 1  # nobody was to come after it
 
 
 def test_an_init_command_that_times_out_and_then_exits_with_0_has_failed() -> None:
