@@ -91,7 +91,7 @@ def plan(s: Situation) -> Plan:
             leave(w, wish.reason)
     filled = len(kept) + sum(each.place == HELD for each in leaves)
 
-    add = max(0, min(size - filled, max(size - there, size + s.surge - there - handed_over)))
+    add = max(0, min(size - filled, size + s.surge - there - handed_over))
     there += add
 
     if len(wished) and not s.frozen:

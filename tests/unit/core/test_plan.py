@@ -89,6 +89,11 @@ def test_one_that_fails_meanwhile_leaves_no_room_for_another_to_go() -> None:
     assert said(made) == (0, [])
 
 
+def test_those_that_make_way_count_as_long_as_they_are_there_also_when_the_pool_grows() -> None:
+    assert said(plan(web([READY], size=2, handed_over=1))) == (1, [])
+    assert said(plan(web([READY], size=2, handed_over=2))) == (0, [])
+
+
 def test_without_surge_the_place_is_held_until_the_old_one_is_gone() -> None:
     made = plan(web([], old(READY, READY), size=2, surge=0, unavailable=1))
     assert said(made) == (0, [(1, "rollout", HELD)])
@@ -300,8 +305,7 @@ class Crew:
         if gone & set(ready):
             left = [w for w in ready if w not in gone and w not in at_once]
             assert len(left) >= self.size - self.unavailable, "a wish took a worker that is needed"
-        missing = self.size - len(self.pool.kept) - len(self.pool.wished)
-        if made.add > max(0, missing):
+        if made.add:
             assert places + made.add <= self.size + self.surge, "more successors than the surge allows"
         assert len({leave.worker for leave in made.leaves}) == len(made.leaves), "somebody is asked twice"
         assert all(leave.reason in REASONS for leave in made.leaves)
