@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from entrypoint.core.reasons import REASONS, RESTARTS, TIMEOUTS
+from entrypoint.reasons import REASONS, RESTARTS, TIMEOUTS
 
 if TYPE_CHECKING:
     from typing import Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core.actions import CheckQueue, KillHook, KillTree, RunHook, Select, Signal
-from entrypoint.core.reasons import REASONS
+from entrypoint.reasons import REASONS
 from entrypoint.core.terms import CLOSING, KILLED, LINGERING, NEVER, QUIESCING, STOPPING
 
 if TYPE_CHECKING:

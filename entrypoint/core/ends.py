@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import rollout, sizing, worker
 from entrypoint.core.model import INIT_TIMED_OUT, POOL_COMPLETED, POOL_FAILED, POOL_GAVE_UP, Note
-from entrypoint.core.reasons import REASONS
+from entrypoint.reasons import REASONS
 from entrypoint.core.terms import ACTIVE, BACKOFF, KILL, NEVER, READY
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from entrypoint.core import ending
 from entrypoint.core.actions import Signal
 from entrypoint.core.model import Heartbeats
-from entrypoint.core.reasons import REASONS
+from entrypoint.reasons import REASONS
 from entrypoint.core.terms import ABORTING, NEVER
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, NamedTuple
 
-from entrypoint.core.reasons import REASONS, RESTARTS, TIMEOUTS
+from entrypoint.reasons import REASONS, RESTARTS, TIMEOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

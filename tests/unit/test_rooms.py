@@ -20,7 +20,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "core": ("config.spec", "record"),
     "logger": (),
     "monitor": ("config", "linux", "record"),
-    "observer": ("core.reasons", "linux"),
+    "observer": ("reasons", "linux"),
     "master": ("commands", "config", "core", "linux", "monitor.messages", "observer.messages", "record"),
     "cli": ("commands", "config", "master.boot"),
     "__main__": ("cli", "logger.main", "monitor.main", "observer.main"),

@@ -13,7 +13,7 @@ from entrypoint.core import pool as pools
 from entrypoint.core.events import Outcome, Ticked
 from entrypoint.core.model import Pool, Worker
 from entrypoint.core.plan import Limit, Plan, Situation, plan
-from entrypoint.core.reasons import REASONS
+from entrypoint.reasons import REASONS
 from entrypoint.core.terms import GIVEN_UP, HANDED_OVER, HELD, Template, Wish
 from tests.unit.core.harness import PROGRAM, Machine, pool, running
 
