@@ -37,29 +37,42 @@ CONTROL = ("scale", "restart", "reload", "start", "stop", "signal")
 HARMLESS = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8")
 
 
+# Processes of the master's own; nobody else's, so not in the usage.
+HELPERS = ("monitor", "observer", "logger")
+CHANNEL = 3  # the descriptor that leads from one of them to the master
+INTERNAL_ERROR = 70
+
+
 def isolate() -> None:
     """Start over without the PYTHON* variables and without sitecustomize, if either could be at work here.
 
     The master must not run anybody's code: an injected PYTHONPATH with a sitecustomize would start threads in
-    PID 1. The environment itself stays as it is, for the workers. Blocked and pending signals survive the exec.
+    PID 1. Nor may a locale decide what text means: configurations are UTF-8, and so is what workers get of them.
+    The environment itself stays as it is, for the workers. Blocked and pending signals survive the exec.
     """
     if sys.flags.isolated:
         return
     suspects = [n for n in os.environ if n.startswith("PYTHON") and n not in HARMLESS and not n.startswith("PYTHON_")]
-    if not suspects and not sys.modules["_thread"]._count():  # noqa: SLF001 - threading would have to be imported to ask
+    threads = sys.modules["_thread"]._count()  # noqa: SLF001 - threading would have to be imported to ask
+    if not suspects and not threads and sys.getfilesystemencoding() == "utf-8":
         return
-    os.execv(sys.executable, [sys.executable, "-I", "-S", os.path.abspath(__file__), *sys.argv[1:]])
+    from entrypoint.master import interpreter
+
+    os.execv(sys.executable, interpreter.command(*sys.argv[1:]))
 
 
 def find_packages() -> None:
-    """Started by path, without site: our packages are beside this one, or in the virtual environment."""
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    prefix = os.path.dirname(os.path.dirname(sys.executable))
-    sys.path.append(f"{prefix}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages")
+    """Started without site: our packages are beside this one, the others where whoever started us found them."""
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    given = sys._xoptions.get("entrypoint_path")  # noqa: SLF001 - its documented place; see entrypoint.master.interpreter
+    places = [here, *(given.split(":") if isinstance(given, str) else ())]
+    sys.path += [place for place in places if place not in sys.path]
 
 
 def main() -> None:
     """Run one command and exit with its code."""
+    if sys.flags.no_site:
+        find_packages()
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     rest = sys.argv[2:]
     if name == "run":
@@ -68,36 +81,54 @@ def main() -> None:
         from entrypoint.cli.run import main as run
 
         sys.exit(run(rest))
-    if name == "monitor":  # the master's helper; nobody else's, so not in the usage
+    if name in HELPERS:
+        sys.exit(helper(name))
+    if name in ("check", "schema"):  # they read a configuration as the master does
         isolate()
-        for number in (_signal.SIGINT, _signal.SIGQUIT):  # until it has its own handlers: keys are the master's
-            _signal.signal(number, _signal.SIG_IGN)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
-        from entrypoint.monitor.main import main as monitor
-
-        sys.exit(monitor())
-    if name == "observer":  # the same
-        isolate()
-        for number in (_signal.SIGINT, _signal.SIGQUIT):
-            _signal.signal(number, _signal.SIG_IGN)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
-        from entrypoint.observer.main import main as observer
-
-        sys.exit(observer())
-    if name == "logger":  # and again
-        isolate()
-        for number in (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):  # its end comes another way
-            _signal.signal(number, _signal.SIG_IGN)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
-        from entrypoint.logger.main import main as logger
-
-        sys.exit(logger())
     try:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # `entrypoint schema | head` is no error
         sys.exit(command(name, rest))
     except KeyboardInterrupt:
         sys.exit(128 + _signal.SIGINT)
+
+
+def helper(name: str) -> int:
+    """Be a process of the master's own; returns the exit code. Why it cannot be, the master is told."""
+    # Until it has its own handlers: keys are the master's. The logger's end comes another way than by TERM.
+    for number in (_signal.SIGINT, _signal.SIGQUIT, *((_signal.SIGTERM,) if name == "logger" else ())):
+        _signal.signal(number, _signal.SIG_IGN)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
+    try:
+        if name == "monitor":
+            from entrypoint.monitor.main import main as monitor
+
+            return monitor()
+        if name == "observer":
+            from entrypoint.observer.main import main as observer
+
+            return observer()
+        from entrypoint.logger.main import main as logger
+
+        return logger()
+    except Exception as error:  # noqa: BLE001 - whatever it is: one line in the log, not a traceback for each attempt
+        complain(name, error)
+        return INTERNAL_ERROR
+
+
+def complain(name: str, error: Exception) -> None:
+    """Tell the master why its helper ends; where it happened, too, unless something is missing around us."""
+    import json
+
+    said = {"failed": f"cannot run entrypoint {name}: {type(error).__name__}: {error}"[:500]}
+    if not isinstance(error, ImportError | OSError):
+        import traceback
+
+        said["where"] = traceback.format_exc()[-900:]
+    try:
+        os.write(CHANNEL, json.dumps(said).encode() + b"\n")
+    except OSError:  # nobody is there
+        print(f"entrypoint: {said['failed']}", file=sys.stderr)
 
 
 def command(name: str, rest: list[str]) -> int:
@@ -136,6 +167,4 @@ def command(name: str, rest: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.flags.no_site:
-        find_packages()
     main()

@@ -176,6 +176,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
 
 def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     """Log the end of a worker's main process."""
+    known = w.pool.last_error
     reason = w.ended_by = w.cause or w.reason or ("oom" if event.oom else reason_of(event.outcome))
     count_exit(w, now, event)
     level = "info" if w.reason or reason == "completed" else "warning"
@@ -186,6 +187,8 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     elif not w.reason and not w.cause and reason != "completed":
         killer = " of the OOM killer" if reason == "oom" else ""
         w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
+    if w.pool.is_helper and w.pool.failures and event.error and event.error == known:
+        level = "debug"  # it was told when it happened first
     if not event.alone:
         fields["left_processes"] = True
     m.report(level, "worker_exited", w, **fields)

@@ -101,6 +101,7 @@ class Children:
         try:
             if helper is None and not template.foreground and not order.pool.startswith("init:"):
                 channel = Channel(self._token, order.serial)
+                kernel.leave_descriptors(channel.fd)
             if template.output == "json":
                 pipes = Pipes(who.uid if who is not None else None)
             task = spawn.Task(

@@ -75,6 +75,7 @@ class Loop:
         self._handlers: dict[int, Callable[[], Any]] = {}
         self.lag = Lag()
         self._first_time = not self.core.forward_all  # what has time until the first workers run is still to be done
+        self._called = False  # the helpers are wanted
         self._log_waits = False
         self._log_due = NEVER
         self._selectors_changed = False
@@ -106,8 +107,6 @@ class Loop:
         self.watch(self.signals.fd, self.signals.drain)
         self._capture(self.core.spec)
         self.tell(ev.Started())
-        self._observe(self.core.spec)
-        self._follow(self.core.spec)
         # From here on nothing is raised: what fails is reported, and tried again at a deadline if it matters.
         while self.exit is None:
             try:
@@ -246,6 +245,7 @@ class Loop:
             self.helpers[order.pool].spawn(order)
         else:
             self.children.spawn(order)
+            self._call_helpers()
 
     def _signal(self, order: act.Signal) -> None:
         running = self.children.by_serial.get(order.serial)
@@ -349,17 +349,28 @@ class Loop:
         self.tell(ev.SpecChanged(spec, order.roll_all, order.asker))
         self._follow(self.core.spec)
 
+    def _call_helpers(self) -> None:
+        """Have the master's own processes, once.
+
+        The order of the first spawns is: the logger, which is to be there before there is output; the first worker or
+        init command, which nothing else is to delay; the observer and the monitor; all other workers. So whatever
+        the kernel refuses then, somebody answers who asks how things are.
+        """
+        if not self._called:
+            self._called = True
+            self._observe(self.core.spec)
+            self._follow(self.core.spec)
+
     def _observe(self, spec: Spec) -> None:
-        """Have HTTP served, from before the init commands to the end."""
+        """Have HTTP served, from the first spawn to the end."""
         if not spec.observer.enabled or self._observed is None:
             return
         from entrypoint.master.observer import Observer
 
         [(_, listener)] = self._observed.of_worker((spec.observer.socket,), 0)
-        self.helpers[Observer.name] = Observer(self, listener)
-        self.tell(ev.HelperWanted(Observer.name, helper.process(Observer.name)))
         address = self._observed.address(spec.observer.socket)
-        self.log.emit("info", "observer_listens", bind=address)
+        self.helpers[Observer.name] = Observer(self, listener, address)
+        self.tell(ev.HelperWanted(Observer.name, helper.process(Observer.name)))
 
     def _follow(self, spec: Spec) -> None:
         """See to what a configuration needs beside its workers."""
@@ -400,6 +411,7 @@ class Loop:
     def _settle_in(self) -> None:
         """Do what the first workers need not wait for."""
         self._first_time = False
+        self._call_helpers()  # there may be no workers
         if self.core.spec.control.enabled:
             self._open_control()
         self.children.look_for_oom()

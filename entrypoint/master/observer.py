@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import status
 from entrypoint.master.helper import Helper
+from entrypoint.observer.messages import SERVES
 
 if TYPE_CHECKING:
     from typing import Any
@@ -24,16 +25,22 @@ class Observer(Helper):
 
     name = "observer"
 
-    def __init__(self, loop: Loop, listener: int) -> None:
+    def __init__(self, loop: Loop, listener: int, address: str) -> None:
         super().__init__(loop)
         self._listener = listener
+        self._address = address  # empty once it has been told that somebody answers there
 
     def descriptors(self) -> list[int]:
         """Where it accepts."""
         return [self._listener]
 
     def told(self, line: bytes) -> None:
-        """It asks something."""
+        """It asks something, or says that it serves."""
+        if line == SERVES:
+            if self._address:
+                self.loop.log.emit("info", "observer_listens", bind=self._address)
+                self._address = ""
+            return
         try:
             question = json.loads(line)
             number, what = int(question["id"]), question["ask"]

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 REMEMBERED = 64  # workers that have ended, by their last lines
 PATIENCE = 0.2  # seconds that the log waits for a worker's last lines
 STOP_TIME = 5.0  # seconds that the logger gets for what is left at the end; it gives up sooner when nobody reads
-LAST_MESSAGES = 1000  # read of a logger that has ended
 
 
 def needed(spec: Spec) -> bool:
@@ -96,12 +95,7 @@ class Output(Helper):
 
     def ended(self, running: Running) -> None:
         """A worker has ended: its last lines are of interest. Or the logger has."""
-        if running.pid == self.pid:
-            for _ in range(LAST_MESSAGES):  # what it said before
-                if self._ours < 0:
-                    break
-                self._ready()
-        elif running.serial in self._open:
+        if running.serial in self._open:
             self._ended.add(running.serial)
             self._remember(running.serial)
             self._say(b'{"exited": %d}\n' % running.serial)
