@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -109,7 +110,7 @@ def main(argv: list[str]) -> int:
             return boot.run_command(options.command, options.workers)
         return boot.run_config(path, options.sets, options.workers, options.command)
     except OSError as error:  # no memory, no descriptors, no /dev/null: nothing runs yet
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{error.filename}: " if error.filename and error.errno not in (errno.EMFILE, errno.ENFILE) else ""
         print(f"entrypoint: cannot start: {where}{error.strerror or error}", file=sys.stderr)
         return OPERATIONAL_ERROR
     except Exception as error:  # noqa: BLE001 - a bug of ours, before anything runs: one line, and a code that says so

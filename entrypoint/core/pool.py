@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 FAILED_BOOTS = ("boot_timeout", "error")  # causes that make the end of a worker a failed boot, however long it took
+HELPER_BOOT = 60.0  # seconds in which a helper that says why it cannot run has not run, be the machine ever so slow
 
 
 # -- size ----------------------------------------------------------------------------------------------------
@@ -187,8 +188,12 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     elif not w.reason and not w.cause and reason != "completed":
         killer = " of the OOM killer" if reason == "oom" else ""
         w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
-    if w.pool.is_helper and w.pool.failures and event.error and event.error == known:
-        level = "debug"  # it was told when it happened first
+    if w.pool.is_helper and event.error:
+        w.cause = "error"
+        if now - w.born >= HELPER_BOOT:
+            w.pool.failures = 0
+        elif w.pool.failures and event.error == known:
+            level = "debug"  # it was told when it happened first
     if not event.alone:
         fields["left_processes"] = True
     m.report(level, "worker_exited", w, **fields)
@@ -226,7 +231,7 @@ def helper_ended(m: Master, w: Worker, now: float) -> None:
     pool = w.pool
     if pool.status == ACTIVE and not w.reason:
         backoff = pool.spec.restart.backoff
-        pool.failures = pool.failures + 1 if w.ended - w.born < backoff.max else 0
+        pool.failures = pool.failures + 1 if w.cause in FAILED_BOOTS or w.ended - w.born < backoff.max else 0
         delay = backoff.initial * backoff.factor ** min(pool.failures - 1, 64) if pool.failures else 0.0
         m.add_worker(pool, now + min(delay, backoff.max))
 

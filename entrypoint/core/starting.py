@@ -15,11 +15,24 @@ if TYPE_CHECKING:
 
 def spawn(m: Master, w: Worker, now: float, _: None) -> None:
     """Its backoff is over."""
-    if now < m.held_until and not w.pool.is_helper:  # the kernel refused a spawn a moment ago; ask again only then
-        m.arm(w, m.held_until)
+    if not w.pool.is_helper and now < (until := held_until(m)):
+        m.arm(w, until)
         return
     m.enter(w, STARTING)
     m.order(Spawn(w.serial, w.pool.name, w.slot, w.generation, w.template))
+
+
+def held_until(m: Master) -> float:
+    """No worker is spawned before: the kernel refused one a moment ago, so it is asked again only then.
+
+    Meanwhile a helper may have ended. What it has left free is for its successor, whose own pause is short.
+    """
+    until = m.held_until
+    if m.refusals:
+        for pool in m.helpers.values():
+            if pool.counts[BACKOFF] and not pool.refused:
+                until = max(until, *(w.deadline for w in pool.workers.values()))
+    return until
 
 
 def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:

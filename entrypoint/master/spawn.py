@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 FIRST_SOCKET = 3  # SD_LISTEN_FDS_START in sd_listen_fds(3)
 OOM_SCORE_RAISE = 100  # of 1000: enough for the kernel to prefer a worker to the master
 CANNOT_EXECUTE, NOT_FOUND = 126, 127  # as the shell reports it
-MAX_STRING = 32 * resource.getpagesize()  # bytes of one argument or variable, see execve(2)
-MAX_STRINGS = 6 << 20  # of all of them, or a quarter of the stack if that is less
+ARG_MAX = 6 << 20  # bytes of all arguments and variables, or a quarter of the stack if that is less; see execve(2)
 POINTER = 8  # bytes
 
 # What speaks of a process by its pid, for that process to see whether it is meant.
@@ -327,12 +326,14 @@ def _execute(argv: tuple[str, ...], environ: dict[str, str], display: str) -> No
 
 def _too_long(argv: tuple[str, ...], environ: Mapping[str, str]) -> str:
     """What there is too much of: execve(2) limits each string, and all of them with their pointers."""
+    from entrypoint.config.scalars import MAX_TEXT
+
     strings = [(f"argument {number}", os.fsencode(word) + b"\0") for number, word in enumerate(argv)]
     variables = [(f"variable {name}", os.fsencode(f"{name}={value}") + b"\0") for name, value in environ.items()]
     for what, text in strings + variables:
-        if len(text) > MAX_STRING:
-            return f"{what} has {len(text)} bytes, and {MAX_STRING} may be"
+        if len(text) > MAX_TEXT + 1:
+            return f"{what} has {len(text) - 1} bytes, and {MAX_TEXT} may be"
     command, rest = (sum(len(text) + POINTER for _, text in each) for each in (strings, variables))
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
-    most = max(min(stack // 4, MAX_STRINGS) if stack >= 0 else MAX_STRINGS, MAX_STRING)
+    most = max(min(stack // 4, ARG_MAX) if stack >= 0 else ARG_MAX, MAX_TEXT + 1)
     return f"its environment has {rest} bytes, its command {command}, and {most} may be"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from entrypoint.config import spec
+from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core import status
 from tests.unit.core.harness import Machine, pool
@@ -24,6 +25,10 @@ def with_observer(workers: int, room: float = float("inf"), **settings: Any) -> 
     return k
 
 
+def levels_of(k: Machine, event: str) -> list[str]:
+    return [r.order.level for r in k.records if isinstance(r.order, act.Report) and r.order.event == event]
+
+
 def test_a_helper_goes_before_the_workers_that_are_still_to_be_spawned() -> None:
     k = with_observer(4)
     assert [who for _, who in k.spawns] == ["web/0", "observer/0", "web/1", "web/2", "web/3"]
@@ -34,6 +39,18 @@ def test_a_helper_that_ended_goes_before_workers_that_have_waited_for_longer() -
     assert k.alive == ["observer/0", "web/0", "web/1"]
     k.advance(5)
     k.crash("observer/0")
+    assert k.alive == ["observer/0", "web/0", "web/1"]
+    k.check()
+
+
+def test_what_a_helper_leaves_free_is_for_its_successor_although_that_has_to_pause() -> None:
+    k = with_observer(4, room=3)
+    k.advance(1.1)  # workers have waited, and would have their turn soon
+    k.m.held_until = k.clock
+    k.crash("observer/0")
+    k.crash("observer/0")  # it has not lived for long
+    assert k.alive == ["web/0", "web/1"]
+    k.advance(0.1)
     assert k.alive == ["observer/0", "web/0", "web/1"]
     k.check()
 
@@ -53,7 +70,7 @@ def test_a_refused_helper_has_the_first_process_that_is_free() -> None:
     k.m.held_until = k.clock
     k.forget()
     k.crash("web/0")
-    assert [who for _, who in k.spawns][0] == "observer/0"
+    assert next(who for _, who in k.spawns) == "observer/0"
     assert k.alive == ["observer/0"]
     k.check()
 
@@ -73,7 +90,7 @@ def test_a_helper_that_is_always_refused_keeps_no_worker_from_its_turn() -> None
 def test_what_a_helper_is_refused_is_told_once() -> None:
     k = with_observer(1, room=1)
     k.advance(20)
-    levels = [r.order.level for r in k.records if getattr(r.order, "event", "") == "spawn_refused"]
+    levels = levels_of(k, "spawn_refused")
     assert levels[0] == "error"
     assert len(levels) > 10
     assert set(levels[1:]) == {"debug"}
@@ -87,7 +104,7 @@ def test_why_a_helper_cannot_run_is_told_once_and_again_after_it_ran() -> None:
         k.forget()
         k.crash("observer/0", code=1)  # it was able to run
         k.advance(10)
-        levels = [r.order.level for r in k.records if getattr(r.order, "event", "") == "worker_exited"]
+        levels = levels_of(k, "worker_exited")
         assert levels.count("error") == 1
         assert levels.count("debug") > 5
         k.exec_errors.clear()
@@ -112,3 +129,15 @@ def test_readiness_says_that_an_init_command_has_no_process() -> None:
     k.room = 0
     k.start()
     assert status.readiness(k.m) == (False, "cannot spawn init:migrate: no room")
+
+
+def test_a_helper_that_takes_long_to_fail_is_told_once_and_not_started_again_without_a_pause() -> None:
+    k = with_observer(1)
+    k.advance(100)
+    k.forget()
+    for _ in range(6):
+        k.advance(3)
+        k._end(k.process("observer/0"), ev.Outcome(code=70), error="no module")
+        k.run_due()
+    assert levels_of(k, "worker_exited") == ["error", *["debug"] * 5]
+    assert "observer/0" not in k.alive
