@@ -39,8 +39,6 @@ HARMLESS = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PY
 
 # Processes of the master's own; nobody else's, so not in the usage.
 HELPERS = ("monitor", "observer", "logger")
-CHANNEL = 3  # the descriptor that leads from one of them to the master
-INTERNAL_ERROR = 70
 
 
 def isolate() -> None:
@@ -58,7 +56,10 @@ def isolate() -> None:
         return
     from entrypoint.master import interpreter
 
-    os.execv(sys.executable, interpreter.command(*sys.argv[1:]))
+    try:
+        os.execv(sys.executable, interpreter.command(*sys.argv[1:]))
+    except OSError as error:
+        sys.exit(f"entrypoint: cannot start over in isolation: {sys.executable or 'no interpreter'}: {error.strerror}")
 
 
 def find_packages() -> None:
@@ -82,6 +83,8 @@ def main() -> None:
 
         sys.exit(run(rest))
     if name in HELPERS:
+        from entrypoint.cli.helper import main as helper
+
         sys.exit(helper(name))
     if name in ("check", "schema"):  # they read a configuration as the master does
         isolate()
@@ -91,44 +94,6 @@ def main() -> None:
         sys.exit(command(name, rest))
     except KeyboardInterrupt:
         sys.exit(128 + _signal.SIGINT)
-
-
-def helper(name: str) -> int:
-    """Be a process of the master's own; returns the exit code. Why it cannot be, the master is told."""
-    # Until it has its own handlers: keys are the master's. The logger's end comes another way than by TERM.
-    for number in (_signal.SIGINT, _signal.SIGQUIT, *((_signal.SIGTERM,) if name == "logger" else ())):
-        _signal.signal(number, _signal.SIG_IGN)
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
-    try:
-        if name == "monitor":
-            from entrypoint.monitor.main import main as monitor
-
-            return monitor()
-        if name == "observer":
-            from entrypoint.observer.main import main as observer
-
-            return observer()
-        from entrypoint.logger.main import main as logger
-
-        return logger()
-    except Exception as error:  # noqa: BLE001 - whatever it is: one line in the log, not a traceback for each attempt
-        complain(name, error)
-        return INTERNAL_ERROR
-
-
-def complain(name: str, error: Exception) -> None:
-    """Tell the master why its helper ends; where it happened, too, unless something is missing around us."""
-    import json
-
-    said = {"failed": f"cannot run entrypoint {name}: {type(error).__name__}: {error}"[:500]}
-    if not isinstance(error, ImportError | OSError):
-        import traceback
-
-        said["where"] = traceback.format_exc()[-900:]
-    try:
-        os.write(CHANNEL, json.dumps(said).encode() + b"\n")
-    except OSError:  # nobody is there
-        print(f"entrypoint: {said['failed']}", file=sys.stderr)
 
 
 def command(name: str, rest: list[str]) -> int:
