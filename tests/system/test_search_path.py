@@ -202,3 +202,13 @@ def test_a_configuration_that_nobody_can_read(start: Start, open_path: Path, var
     master = start(POOLS, wrap=made.wrap, env=variables)
     assert master.wait() == 70
     assert master.errors == f"entrypoint: cannot load {open_path}/config.yaml: No module named 'yaml'\n"
+
+
+def test_a_reader_of_the_configuration_that_is_ended_from_within(start: Start, open_path: Path) -> None:
+    """It is not said that somebody has killed it."""
+    made = named_by_a_pth_file(open_path)
+    (made.packages / "yaml/__init__.py").write_text("raise SystemExit('broken')\n")
+    master = start(POOLS, wrap=made.wrap)
+    assert master.wait() == 70
+    place = f"{open_path}/config.yaml"
+    assert master.errors == f"entrypoint: cannot load {place}: the process that reads it failed: SystemExit('broken')\n"
