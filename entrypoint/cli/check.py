@@ -24,7 +24,9 @@ def main(argv: list[str]) -> int:
     if isinstance(options, int):
         return options
     path = find_config(options.config, os.environ)
-    request = Request(path, sets=tuple(options.sets), strict_grace=True, grace_period=options.grace_period)
+    request = Request(
+        path, sets=tuple(options.sets), strict_grace=True, grace_period=options.grace_period, streams=True
+    )
     try:
         loaded = load(request, os.environ)
     except ConfigError as error:
@@ -43,7 +45,10 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="entrypoint check", description="Check a configuration and print what it resolves to.")
     parser.add_argument(
-        "-c", "--config", metavar="FILE", help="default: $ENTRYPOINT_CONFIG, /etc/entrypoint/config.yaml"
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="- is the standard input; default: $ENTRYPOINT_CONFIG, /etc/entrypoint/config.yaml",
     )
     parser.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="PATH=VALUE", help="lay a value over it"

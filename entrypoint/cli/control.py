@@ -8,7 +8,7 @@ from typing import Any
 from entrypoint.cli import client
 from entrypoint.cli.arguments import Parser, add_socket, parse
 from entrypoint.cli.common import EXIT_FAILED, complain, printable, write
-from entrypoint.config.units import parse_int, parse_signal
+from entrypoint.config.units import parse_int, signal_number
 
 MAX_WORKERS = 10_000  # as in the configuration
 
@@ -40,7 +40,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
         parser.add_argument("--wait", action="store_true", help="until every rollout has ended; 1 if one failed")
     if name == "signal":
         parser.add_argument("target", metavar="POOL[/SLOT]", type=_target)
-        parser.add_argument("signal", metavar="SIGNAL", type=_signal, help="TERM, SIGTERM or 15")
+        parser.add_argument("signal", metavar="SIGNAL", type=_signal, help="TERM, SIGTERM, RTMIN+3 or 15")
     return parser
 
 
@@ -90,7 +90,7 @@ def _target(text: str) -> tuple[str, int | None]:
 
 def _signal(text: str) -> int:
     try:
-        return parse_signal(text.upper())
+        return signal_number(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}: {text!r}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from entrypoint.config.location import DEFAULT_CONFIG, find_config
+from entrypoint.config.location import DEFAULT_CONFIG, absolute, find_config
 
 OPERATIONAL_ERROR = 1
 USAGE_ERROR = 2
@@ -87,7 +87,7 @@ def config_file(options: Options) -> str:
     path = find_config(options.config, os.environ)
     if options.command and path == DEFAULT_CONFIG and not os.path.lexists(path):
         return ""
-    return path
+    return absolute(path, os.environ)
 
 
 def main(argv: list[str]) -> int:

@@ -29,10 +29,13 @@ class Answer:
         self.sha256 = sha256  # of what was read, if it could be
 
 
-def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> tuple[int, int]:
+def start(
+    path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...], *, streams: bool
+) -> tuple[int, int]:
     """Fork the child that reads `path`; returns its pid and the descriptor that reads as its pickled answer.
 
-    All signals are blocked in it: it is short-lived, and ended by SIGKILL. It is for the caller to collect.
+    `streams`: it may be a pipe, which is read to its end; there is no second time. All signals are blocked in the
+    child: it is short-lived, and ended by SIGKILL. It is for the caller to collect.
     Raises OSError when the kernel makes no process.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -43,18 +46,20 @@ def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[
         os.close(writer)
         raise
     if pid == 0:
-        _child(writer, path, sets, workers, command)
+        _child(writer, path, sets, workers, command, streams=streams)
     os.close(writer)
     return pid, reader
 
 
-def _child(writer: int, path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> NoReturn:
+def _child(
+    writer: int, path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...], *, streams: bool
+) -> NoReturn:
     code = 70
     try:
         import pickle
 
         _import_yaml()
-        data = pickle.dumps(load(path, sets, workers, command))
+        data = pickle.dumps(load(path, sets, workers, command, streams=streams))
         while data:
             data = data[os.write(writer, data) :]
         os.close(writer)  # now, not after the kernel has taken our memory apart
@@ -82,14 +87,14 @@ def _import_yaml() -> None:
             del sys.modules[name]
 
 
-def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> Answer:
+def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...], *, streams: bool) -> Answer:
     """Read and check a configuration, here and now. Never raises."""
     try:
         from entrypoint.config.load import ConfigError, Request
         from entrypoint.config.load import load as load_config
 
         try:
-            loaded = load_config(Request(path, sets, workers, command), os.environ)
+            loaded = load_config(Request(path, sets, workers, command, streams=streams), os.environ)
         except ConfigError as error:
             return Answer(None, (), error.errors, error.exit_code, error.sha256)
         return Answer(loaded.spec, loaded.warnings, (), 0, loaded.spec.sha256)

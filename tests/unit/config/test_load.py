@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from entrypoint.config.load import ConfigError, Request, load
+from entrypoint.config.location import absolute
 from entrypoint.config.spec import (
     Auto,
     Backoff,
@@ -186,7 +188,10 @@ shutdown: {drain_delay: 1x}
         "config.yaml:5: pools.web.stop.timeout: not a duration such as 500ms, 30s, 1m30s: 'soon'",
         "config.yaml:6: pools.web.after[0]: no such pool: 'cash' (did you mean cache?)",
         "config.yaml:7: pools.web.sockets[0]: no such socket: 'htp' (did you mean http?)",
-        "config.yaml:9: pools.cache.command: list of words expected, not a single value",
+        (
+            "config.yaml:9: pools.cache.command: list of words expected, not a single value: "
+            'write [redis-server, "--port", "1"]'
+        ),
         "config.yaml:10: pools.cache.nice: out of range -20 to 19: '100'",
         "config.yaml:12: sockets.http.bind: not HOST:PORT, :PORT, [IPV6]:PORT, unix:/PATH or fd:N: '8000'",
         "config.yaml:13: shutdown.drain_delay: not a duration such as 500ms, 30s, 1m30s: '1x'",
@@ -252,7 +257,7 @@ POOL_ERRORS = [
     ("rlimits: {nofile: {soft: 2, hard: 1}}", "rlimits.nofile: soft is more than hard"),
     ("rlimits: {nofile: {soft: unlimited, hard: 1}}", "rlimits.nofile: soft is more than hard"),
     ("rlimits: {nofile: {soft: 2}}", "rlimits.nofile: hard is missing"),
-    ("stop: {signal: TURM}", "stop.signal: not a signal such as TERM, SIGINT, 15: 'TURM'"),
+    ("stop: {signal: TURM}", "stop.signal: not a signal such as TERM, SIGINT, RTMIN+3, 15: 'TURM'"),
     ("stop: {timeout: 0s}", "stop.timeout: out of range 100ms to 8784h: '0s'"),
     ("stop: {timeout: 5s, quiesce: 5s}", "stop.quiesce: must be less than the timeout of 5s"),
     ("restart: {policy: sometimes}", "restart.policy: not one of always, on-failure, never: 'sometimes'"),
@@ -512,3 +517,54 @@ signals: {HUP: restart, USR2: reload, RTMIN: ignore}
     second = config(yaml.safe_dump(first.resolved, sort_keys=False))
     assert second.spec._replace(sha256="") == first.spec._replace(sha256="")
     assert second.resolved == first.resolved
+
+
+@pytest.mark.parametrize(
+    ("line", "write"),
+    [
+        ("command: gunicorn app:app -w 4", '[gunicorn, "app:app", "-w", "4"]'),
+        ("command: sh -c 'echo \"hi\"'", '[sh, "-c", "echo \\"hi\\""]'),
+        ("command: migrate && run", '[sh, "-c", "migrate && run"]'),
+        ("command: echo $HOME", '[sh, "-c", "echo $HOME"]'),
+        ("command: run --port ${PORT}", '[run, "--port", "${PORT}"]'),
+        ("{command: [a], sockets: http}", "[http]"),
+        ("{command: [a], env_from: /run/a b}", '["/run/a b"]'),
+    ],
+)
+def test_one_text_in_place_of_a_list(errors: Errors, line: str, write: str) -> None:
+    (message,) = errors(f"pools:\n  web:\n    {line}\nsockets: {{http: {{bind: ':80'}}}}\n", {"PORT": "80"})
+    assert message.endswith(f" expected, not a single value: write {write}")
+    assert yaml.safe_load(write)
+
+
+def test_one_text_of_a_variable_in_place_of_a_list_is_not_repeated(errors: Errors) -> None:
+    (message,) = errors("pools: {web: {command: [a]}}", {"ENTRYPOINT_POOLS__WEB__COMMAND": "run --token hunter2"})
+    assert message.endswith("list of words expected, not a single value")
+
+
+def test_a_pipe_is_read_where_that_is_wanted(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+
+    def write() -> None:
+        (tmp_path / "fifo").write_text("pools: {web: {command: [a]}}\nreload: {watch: true}\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    loaded = load(Request(str(tmp_path / "fifo"), streams=True), {})
+    writer.join()
+    assert loaded.spec.pools[0].process.argv == ("a",)
+    assert "reload.watch: there is no file to follow: the configuration came through a pipe" in loaded.warnings
+    with pytest.raises(ConfigError, match="larger than 1048576 bytes"):
+        load(Request("/dev/zero", streams=True), {})
+
+
+def test_where_a_relative_path_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "current").symlink_to("one")
+    monkeypatch.chdir(tmp_path / "current")
+    current = str(tmp_path / "current")
+    assert absolute("c.yaml", {"PWD": current}) == f"{current}/c.yaml"
+    for pwd in ({"OLDPWD": current}, {"PWD": "current"}, {"PWD": "/"}, {"PWD": "/nowhere"}):
+        assert absolute("../c.yaml", pwd) == f"{tmp_path}/one/../c.yaml"
+    for path in ("/c.yaml", "-", "/dev/stdin"):
+        assert absolute(path, {"PWD": current}) == path
