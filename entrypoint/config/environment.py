@@ -40,8 +40,10 @@ def worker_environment(
         environ["USER"] = environ["LOGNAME"] = who.name
     if who is not None and who.home:
         environ["HOME"] = who.home
-    if process.cwd:
-        environ["PWD"] = os.path.abspath(process.cwd)  # the master's own is of another place
+    if process.cwd.startswith("/"):
+        environ["PWD"] = os.path.normpath(process.cwd)
+    elif process.cwd:  # the master's own is of another place, and where this one is nobody has to know
+        environ.pop("PWD", None)
     if process.env_from or process.env_files:
         from entrypoint.config.envfiles import read_env_file, read_secret
 

@@ -98,7 +98,7 @@ PROCESS = (
         "replaced by the variable NAME of the worker.",
     ),
     Field("env_from", ListOf(PATH, "list of paths", most=100), [], "Dotenv files, read at each spawn; `env` wins."),
-    Field("cwd", PATH, None, "Working directory, and the variable PWD; default: the master's."),
+    Field("cwd", PATH, None, "Working directory, and PWD when it is an absolute path; default: the master's."),
     Field(
         "user",
         text("USER or USER:GROUP, names or numbers", least=1),

@@ -13,6 +13,7 @@ from entrypoint.config.fields import ROOT
 from entrypoint.config.initmode import init_spec
 from entrypoint.config.location import STDIN, inherited
 from entrypoint.config.reader import Problems, Reader, TooMuchError
+from entrypoint.config.spec import Reload
 from entrypoint.config.units import format_duration
 
 if TYPE_CHECKING:
@@ -50,15 +51,16 @@ class Loaded(NamedTuple):
 
 def load(request: Request, environ: Mapping[str, str]) -> Loaded:
     """Read, check and resolve a configuration; raises ConfigError, and nothing else, whatever the file holds."""
-    content, again = _content(request)
+    content = _content(request)
     try:
         loaded = _load(content, request, environ)
     except ConfigError as error:
         error.sha256 = sha256(content)
         raise
-    if loaded.spec.reload.watch and not again:
-        warning = "reload.watch: there is no file to follow: the configuration came through a pipe"
-        return loaded._replace(warnings=(*loaded.warnings, warning))
+    if loaded.spec.reload.watch and (inherited(request.path) or is_stream(request.path)):
+        warning = "reload.watch: there is no file to follow: the configuration came from standard input or a pipe"
+        spec = loaded.spec._replace(reload=Reload(watch=False))
+        return loaded._replace(spec=spec, warnings=(*loaded.warnings, warning))
     return loaded
 
 
@@ -85,13 +87,12 @@ def _load(content: bytes, request: Request, environ: Mapping[str, str]) -> Loade
     return Loaded(spec._replace(path=request.path, sha256=sha256(content)), tuple(builder.warnings), shown)
 
 
-def _content(request: Request) -> tuple[bytes, bool]:
-    """The text, and whether it can be read again."""
+def _content(request: Request) -> bytes:
     path = request.path
     try:
         if request.streams and is_stream(path):
-            return read_stream(path, MAX_FILE), False
-        return read_bytes("/dev/stdin" if path in STDIN else path, MAX_FILE), True
+            return read_stream(path, MAX_FILE)
+        return read_bytes("/dev/stdin" if path in STDIN else path, MAX_FILE)
     except EnvFileError as error:
         reason = error.reason
         if not request.streams and inherited(path):

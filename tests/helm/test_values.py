@@ -11,7 +11,20 @@ import yaml
 from entrypoint.config.cgroup import Limits, auto_workers
 from entrypoint.config.load import Request, load
 from entrypoint.config.spec import Auto
-from tests.helm.harness import CHART, NEWEST, Object, config, container, helm, kinds, manifests, one, pod, workload
+from tests.helm.harness import (
+    CHART,
+    NEWEST,
+    Object,
+    ci_file,
+    config,
+    container,
+    helm,
+    kinds,
+    manifests,
+    one,
+    pod,
+    workload,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -409,6 +422,15 @@ def test_what_set_makes_of_words_stays_text(tmp_path: Path) -> None:
     process = loaded.spec.pools[0].process
     assert process.argv == ("sleep", "1000", "true", "10000000", "0660", "1.10")
     assert process.env == (("DEBUG", "true"), ("LIMIT", "12345678"))
+
+
+@pytest.mark.parametrize(("tag", "image"), [(1, "web:1"), (20261128, "web:20261128"), ("1.10", "web:1.10")])
+def test_a_tag_may_be_a_number(tag: int | str, image: str) -> None:
+    assert container(manifests({"image": {"repository": "web", "tag": tag}}))["image"] == image
+    if isinstance(tag, int):
+        words = ("--set", "image.repository=web", "--set", f"image.tag={tag}", "--values", str(ci_file("job")))
+        done = helm("template", "web", str(CHART), "--kube-version", NEWEST, *words)
+        assert f'image: "{image}"\n' in done.stdout
 
 
 def test_numbers_of_a_values_file_stay_text(tmp_path: Path) -> None:

@@ -54,12 +54,24 @@ def test_a_configuration_from_a_pipe_is_read_once(start: Start) -> None:
     master = start(args=["-c", "-"], stdin=reader)
     os.close(reader)
     pid = master.wait_for("worker_ready")["pid"]
-    reason = "reload.watch: there is no file to follow: the configuration came through a pipe"
+    reason = "reload.watch: there is no file to follow: the configuration came from standard input or a pipe"
     assert master.wait_for("config_warning")["reason"] == reason
     master.send(signal.SIGHUP)
     error = master.wait_for("reload_failed")["error"]
     assert error == "cannot load -: not a regular file: what came through a pipe is gone once it was read"
     assert not master.all("worker_exited", pid=pid)
+    assert master.stop()[0] == 0
+
+
+def test_a_redirected_file_is_read_again(start: Start, open_path: Path) -> None:
+    file = open_path / "c.yaml"
+    file.write_text(f"pools: {{web: {sleep(1000)}}}\n")
+    with file.open() as stdin:
+        master = start(args=["-c", "/dev/stdin"], stdin=stdin)
+    master.wait_for("worker_ready")
+    file.write_text(f"pools: {{web: {sleep(1000)}, more: {sleep(1000)}}}\n")
+    master.send(signal.SIGHUP)
+    master.wait_for("worker_ready", pool="more")
     assert master.stop()[0] == 0
 
 

@@ -2,7 +2,7 @@
 
 {{- define "entrypoint.container" -}}
 name: entrypoint
-image: {{ include "entrypoint.image" (dict "image" .Values.image) }}
+image: {{ include "entrypoint.image" (dict "image" .Values.image) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- if .Values.inject.enabled }}
 command: [/opt/entrypoint/bin/entrypoint, run, -c, /etc/entrypoint/config.yaml]
@@ -72,7 +72,7 @@ volumeMounts:
 {{/* A list of words, of which some may look like numbers. */}}
 {{- define "entrypoint.texts" -}}
 {{- range . }}
-- {{ ternary (printf "%.0f" (float64 .)) (toString .) (kindIs "float64" .) | quote }}
+- {{ include "entrypoint.text" . | quote }}
 {{- end }}
 {{- end -}}
 

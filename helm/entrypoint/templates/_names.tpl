@@ -66,11 +66,16 @@ app.kubernetes.io/component: observer
 {{- .Values.existingConfigMap | default (include "entrypoint.fullname" .) -}}
 {{- end -}}
 
+{{/* What `--set` may have made a number of. */}}
+{{- define "entrypoint.text" -}}
+{{- if kindIs "float64" . }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
 {{/* An image by its parts. Called with {image, tag}: `tag` is the default. */}}
 {{- define "entrypoint.image" -}}
 {{- if .image.digest -}}
 {{-   printf "%s@%s" .image.repository .image.digest -}}
 {{- else -}}
-{{-   printf "%s:%s" .image.repository (.image.tag | default .tag) -}}
+{{-   printf "%s:%s" .image.repository (include "entrypoint.text" (.image.tag | default .tag)) -}}
 {{- end -}}
 {{- end -}}

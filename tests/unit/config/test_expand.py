@@ -162,5 +162,7 @@ def test_what_is_a_template(config: Load) -> None:
 def test_pwd_is_the_working_directory(cwd: str, found: str) -> None:
     process = Process(("run",), "run", cwd=cwd)
     assert worker_environment({"PWD": "/elsewhere"}, process, Identity("web", 0, 1))["PWD"] == found
+    relative = Process(("run",), "run", cwd="below")
+    assert "PWD" not in worker_environment({"PWD": "/elsewhere"}, relative, Identity("web", 0, 1))
     process = process._replace(env=(("PWD", "/own"),))
     assert worker_environment({}, process, Identity("web", 0, 1))["PWD"] == "/own"

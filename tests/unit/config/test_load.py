@@ -553,7 +553,10 @@ def test_a_pipe_is_read_where_that_is_wanted(tmp_path: Path) -> None:
     loaded = load(Request(str(tmp_path / "fifo"), streams=True), {})
     writer.join()
     assert loaded.spec.pools[0].process.argv == ("a",)
-    assert "reload.watch: there is no file to follow: the configuration came through a pipe" in loaded.warnings
+    assert (
+        "reload.watch: there is no file to follow: the configuration came from standard input or a pipe"
+        in loaded.warnings
+    )
     with pytest.raises(ConfigError, match="larger than 1048576 bytes"):
         load(Request("/dev/zero", streams=True), {})
 
