@@ -8,6 +8,7 @@ import resource
 from typing import TYPE_CHECKING, NoReturn
 
 from entrypoint.config.environment import worker_environment
+from entrypoint.config.expand import expand, needs_expansion
 from entrypoint.linux import kernel
 from entrypoint.record import Record
 
@@ -99,7 +100,7 @@ def spawn(around: Surroundings, task: Task) -> Child:
 def _needs_child(process: Process) -> bool:
     """Whether the environment takes reading files (which may block) or the worker's own pid."""
     return bool(process.env_from or process.env_files) or any(
-        "$" in text for text in (*process.argv, *(value for _, value in process.env))
+        needs_expansion(text) for text in (*process.argv, *(value for _, value in process.env))
     )
 
 
@@ -248,10 +249,6 @@ def _place(process: Process) -> None:
 
 
 def _expand(words: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
-    if not any("$" in word for word in words):
-        return words
-    from entrypoint.config.expand import expand
-
     return tuple(expand(word, environ) for word in words)
 
 
