@@ -6,14 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}|\$\{")
 
 
-def interpolate(text: str, environ: Mapping[str, str]) -> str:
+def interpolate(text: str, environ: Mapping[str, str], put_in: Callable[[str], str] = str) -> str:
     """Resolve the references in `text`; a default also replaces an empty value; `$${` is a literal `${`.
 
+    `put_in` makes of a variable's value what is put in; a default is a part of the text, and is put in as it stands.
     Raises ValueError for a name that is not set and has no default, and for a malformed reference.
     """
 
@@ -25,9 +26,9 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
             raise ValueError("not a ${NAME} or ${NAME:-default} (a literal ${ is written $${)")
         found = environ.get(name)
         if default is not None:
-            return found or default
+            return put_in(found) if found else default
         if found is None:
             raise ValueError(f"variable {name} is not set (a default is written ${{{name}:-default}})")
-        return found
+        return put_in(found)
 
     return _REFERENCE.sub(value, text)

@@ -22,6 +22,8 @@ _SECONDS = re.compile(_NUMBER)
 SIZE = r"([0-9]{1,19})(?:\.([0-9]{1,19}))?(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E|[eE][0-9]{1,2})?"
 _SIZE = re.compile(SIZE)
 _NAME = re.compile(NAME)
+REAL_TIME = r"RTMIN(\+[0-9]{1,2})?|RTMAX(-[0-9]{1,2})?"
+_REAL_TIME = re.compile(REAL_TIME)
 _POWERS = {"k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
 
@@ -85,25 +87,20 @@ def format_size(size: int) -> str:
     return str(size)
 
 
-def parse_signal(text: str) -> int:
-    """The number of `TERM`, `SIGTERM` or `15`."""
-    if text.isdecimal() and text.isascii() and len(text) < 3:
-        number = int(text)
+def signal_number(text: str) -> int:
+    """The number of `TERM`, `SIGTERM`, `sigterm`, `15`; of `RTMIN+3`, `SIGRTMAX-1`, as Docker and systemd do it."""
+    name = text.upper().removeprefix("SIG") if text.isascii() else ""
+    if name.isdecimal() and len(text) < 3:
+        number = int(name)
+    elif _REAL_TIME.fullmatch(name):
+        number = getattr(signal, f"SIG{name[:5]}") + int(name[5:] or "0")
+        number = number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else 0
     else:
-        name = text if text.startswith("SIG") else f"SIG{text}"
-        member = signal.Signals.__members__.get(name)
+        member = signal.Signals.__members__.get(f"SIG{name}")
         number = int(member) if member is not None else 0
     if not 1 <= number <= 64 or number in (32, 33):  # 32 and 33 belong to the C library
-        raise ValueError("not a signal such as TERM, SIGINT, 15")
+        raise ValueError("not a signal such as TERM, SIGINT, RTMIN+3, 15")
     return number
-
-
-def format_signal(number: int) -> str:
-    """`TERM` for 15; the digits for a number without a name."""
-    try:
-        return signal.Signals(number).name[3:]
-    except ValueError:
-        return str(number)
 
 
 def parse_int(text: str) -> int:

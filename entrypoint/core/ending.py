@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.core.actions import CheckQueue, KillHook, KillTree, RunHook, Select, Signal
-from entrypoint.reasons import REASONS
 from entrypoint.core.terms import CLOSING, KILLED, LINGERING, NEVER, QUIESCING, STOPPING
+from entrypoint.reasons import REASONS
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,6 +22,7 @@ BUSY_PATIENCE = 3.0  # what a worker that never rests gets to read what it has a
 HELPER_GRACE = 0.8  # what the master's own processes get of the margin of a grace period
 LAST_CALL = 1.0  # what pre_stop leaves to the stop signal at least
 KILL_INTERVAL = 5.0  # between two SIGKILLs of a process that does not go (uninterruptible sleep)
+HELPER_BOOT = 60.0  # seconds in which a helper that says why it cannot run has not run, be the machine ever so slow
 KILL_PATIENCE = 1.0  # while its pool closes: after that, an unkillable process is left to the kernel
 DAEMON = "ended with 0 and left processes: keep it in the foreground"
 LEADER = "the main process did not wait for its children: a shell is to start the program with exec"
@@ -302,7 +303,7 @@ def count_exit(w: Worker, now: float, event: Exited) -> None:
 
 def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     """Log the end of its main process."""
-    reason = REASONS[w.ended_by]
+    reason, known = REASONS[w.ended_by], w.pool.last_error
     level = "info" if w.reason or reason.success else "warning"
     fields: dict[str, Any] = {"reason": reason.name, **outcome_fields(event.outcome), "uptime": round(now - w.born, 3)}
     if event.error:
@@ -311,6 +312,12 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     elif not w.reason and not w.cause and not reason.success:
         killer = " of the OOM killer" if reason.name == "oom" else ""
         w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
+    if w.pool.is_helper and event.error:
+        w.cause = "error"
+        if now - w.born >= HELPER_BOOT:
+            w.pool.failures = 0
+        elif w.pool.failures and event.error == known:
+            level = "debug"  # it was told when it happened first
     if not event.alone or event.daemon:
         fields["left_processes"] = True
         young = now - w.born < w.pool.spec.restart.min_uptime

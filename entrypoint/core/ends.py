@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import rollout, sizing, worker
 from entrypoint.core.model import INIT_TIMED_OUT, POOL_COMPLETED, POOL_FAILED, POOL_GAVE_UP, Note
-from entrypoint.reasons import REASONS
 from entrypoint.core.terms import ACTIVE, BACKOFF, KILL, NEVER, READY
+from entrypoint.reasons import REASONS
 
 if TYPE_CHECKING:
     from entrypoint.core.model import Pool, Worker
@@ -30,7 +30,8 @@ def helper_ended(m: Master, w: Worker, now: float) -> None:
     pool = w.pool
     if pool.status == ACTIVE and not w.reason:
         backoff = pool.spec.restart.backoff
-        pool.failures = pool.failures + 1 if w.ended - w.born < backoff.max else 0
+        failed = w.ended - w.born < backoff.max or (w.cause != "" and REASONS[w.cause].fails_boot)
+        pool.failures = pool.failures + 1 if failed else 0
         delay = backoff.initial * backoff.factor ** min(pool.failures - 1, 64) if pool.failures else 0.0
         m.add_worker(pool, now + min(delay, backoff.max), pool.current)
 

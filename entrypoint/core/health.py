@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from entrypoint.core import ending
 from entrypoint.core.actions import Signal
 from entrypoint.core.model import Heartbeats
-from entrypoint.reasons import REASONS
 from entrypoint.core.terms import ABORTING, NEVER
+from entrypoint.reasons import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

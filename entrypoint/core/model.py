@@ -205,6 +205,8 @@ class Pool:
         "name",
         "pin",
         "queue",
+        "refused",
+        "refused_at",
         "removed",
         "restarts",
         "revision",
@@ -268,6 +270,8 @@ class Pool:
         self.gave_up = False  # no worker is started any more
         self.completed = False  # every worker it should run has ended for good
         self.last_error = ""
+        self.refused = ""  # why the kernel made no process for it the last time; empty: it did
+        self.refused_at = -NEVER
         self.restarts = 0
         self.counters = Counters()
         self.stop_at = NEVER  # end of its drain delay

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def spawn(m: Master, w: Worker, now: float, _: None) -> None:
     """Its backoff is over."""
-    if now < m.held_until:  # the kernel refused a spawn a moment ago; ask again only then
-        m.arm(w, m.held_until)
-        return
     pool = w.pool
+    if not pool.is_helper and now < (until := held_until(m)):
+        m.arm(w, until)
+        return
     if pool.may_start < 1:  # too many start already: its pool says when
         pool.queue.add(w)
         m.touch(pool)
@@ -28,12 +28,27 @@ def spawn(m: Master, w: Worker, now: float, _: None) -> None:
     m.order(Spawn(w.serial, pool.name, w.slot, w.generation.number, w.template))
 
 
+def held_until(m: Master) -> float:
+    """No worker is spawned before: the kernel refused one a moment ago, so it is asked again only then.
+
+    Meanwhile a helper may have ended. What it has left free is for its successor, whose own pause is short.
+    """
+    until = m.held_until
+    if m.refusals:
+        for pool in m.helpers.values():
+            if pool.counts[BACKOFF] and not pool.refused:
+                until = max(until, *(w.deadline for w in pool.workers.values()))
+    return until
+
+
 def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:
     """It has a process, and so much time to get ready."""
     pool = w.pool
     w.born = pool.born_last = now
     pool.counters.spawns += 1
-    m.refusals = 0
+    pool.refused = ""
+    if not pool.is_helper:
+        m.refusals = 0
     m.enter(w, STARTING)
     timeout = pool.spec.boot_timeout
     w.boot_deadline = now + timeout if timeout else NEVER
@@ -49,18 +64,25 @@ def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:
 
 
 def refused(m: Master, w: Worker, now: float, event: SpawnRefused) -> None:
-    """The kernel made no process: no failed boot, but all spawns wait."""
-    m.refusals += 1
-    backoff = w.pool.spec.restart.backoff
-    delay = min(backoff.max, backoff.initial * backoff.factor ** min(m.refusals - 1, 64))
-    m.held_until = now + delay
-    w.pool.last_error = event.error
-    m.report("error", "spawn_refused", w, error=event.error, retry_in=round(delay, 3))
+    """The kernel made no process: no failed boot, but all workers wait; helpers do not wait for workers."""
+    pool = w.pool
+    backoff = pool.spec.restart.backoff
+    level = "error"
+    if pool.is_helper:
+        delay = backoff.max
+        level = "debug" if pool.refused == event.error else level  # told once
+    else:
+        m.refusals += 1
+        delay = min(backoff.max, backoff.initial * backoff.factor ** min(m.refusals - 1, 64))
+        m.held_until = now + delay
+    pool.last_error = pool.refused = event.error
+    pool.refused_at = now
+    m.report(level, "spawn_refused", w, error=event.error, retry_in=round(delay, 3))
     m.enter(w, BACKOFF)
     if w.reason:
         m.remove_worker(w)
     else:
-        m.arm(w, m.held_until)
+        m.arm(w, now + delay)
 
 
 def executed(m: Master, w: Worker, now: float, _: Executed) -> None:

@@ -103,8 +103,8 @@ class Master:
         self.sockets = {s.name: s for s in config.sockets}
         self.held_sockets = {address(s): s for s in config.sockets}  # that the shell has open
         self.sockets_unused = False  # some of them may be
-        self.refusals = 0  # spawns in a row that the kernel refused
-        self.held_until = 0.0  # no spawn before this
+        self.refusals = 0  # spawns of workers in a row that the kernel refused
+        self.held_until = 0.0  # no spawn of a worker before this
         self.stall = STALL  # seconds that deadlines may be late before the master itself is to blame
         self.resumed_at = -NEVER  # when the master last ran again after a stall: before that nobody could be heard
         self.requested = False  # somebody asked for the stop

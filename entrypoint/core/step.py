@@ -30,6 +30,7 @@ from entrypoint.core.settle import settle
 from entrypoint.core.state import Master
 from entrypoint.core.terms import (
     AT_WORK,
+    BACKOFF,
     HUP,
     INT,
     NEVER,
@@ -66,6 +67,7 @@ SIGNALS = {  # what the master does about a signal that the configuration does n
 }
 
 
+CLAIM_PAUSE = 0.1  # seconds after a refusal in which workers have their turn all the same
 HELPER_BACKOFF = Backoff(initial=0.1, max=1.0)  # for one that does not live for `max`; others are started at once
 
 
@@ -136,7 +138,7 @@ def helper_wanted(m: Master, event: HelperWanted, _now: float) -> None:
 
 def tick(m: Master, _event: Ticked, now: float) -> None:
     """Handle what is due, up to one spawn: a spawn takes the shell a millisecond, and a TERM must not wait."""
-    while (target := m.take_due(now)) is not None:
+    while (target := claim(m, now) or m.take_due(now)) is not None:
         if isinstance(target, Worker):
             worker.dispatch(m, target, worker.DUE, now)
             if target.state == SPAWNING:
@@ -148,6 +150,24 @@ def tick(m: Master, _event: Ticked, now: float) -> None:
                 worker.dispatch(m, w, worker.SILENT, now)
         else:
             shutdown.next_pass(m, now)
+
+
+def claim(m: Master, now: float) -> Worker | None:
+    """Take the process of the master's own that goes before the worker whose turn to be spawned it is, if one does.
+
+    One that the kernel has refused need not wait for its own turn: what a worker could have is the helper's.
+    """
+    waiting = [w for pool in m.helpers.values() if pool.counts[BACKOFF] for w in pool.workers.values()]
+    if not waiting or m.next_deadline() > now:
+        return None
+    upcoming = m.deadlines[0][2]
+    if not isinstance(upcoming, Worker) or upcoming.state != BACKOFF or now < m.held_until:
+        return None
+    for helper in waiting:
+        if helper.deadline <= now or (helper.pool.refused and now >= helper.pool.refused_at + CLAIM_PAUSE):
+            m.arm(helper, NEVER)
+            return helper
+    return None
 
 
 def limits_read(m: Master, event: LimitsRead, _now: float) -> None:

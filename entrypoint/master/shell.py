@@ -69,6 +69,7 @@ class Shell:
         self._observed = observed
         self._log = log
         self._lag = Lag()
+        self._called = False  # the helpers are wanted
         self._settled = self._core.forward_all  # what has time until the first workers run has been done
 
         reactor = self._reactor = Reactor()
@@ -136,8 +137,6 @@ class Shell:
         spec = self._core.spec
         self._capture(spec)
         self.tell(ev.Started())
-        self._observe(spec)
-        self._follow(spec)
         # From here on nothing is raised: what fails is reported, and tried again at a deadline if it matters.
         while self.exit is None:
             try:
@@ -226,6 +225,7 @@ class Shell:
             self._helpers[order.pool].spawn(order)
         else:
             self._children.spawn(order)
+            self._call_helpers()
 
     def _signal(self, order: act.Signal) -> None:
         running = self._children.by_serial.get(order.serial)
@@ -257,17 +257,36 @@ class Shell:
         self.tell(ev.SpecChanged(spec, order.roll_all, order.asker))
         self._follow(self._core.spec)
 
+    def _call_helpers(self) -> None:
+        """Have the master's own processes, once.
+
+        The order of the first spawns is: the logger, which is to be there before there is output; the first worker or
+        init command, which nothing else is to delay; the observer and the monitor; all other workers. So whatever
+        the kernel refuses then, somebody answers who asks how things are.
+        """
+        if not self._called:
+            self._called = True
+            self._observe(self._core.spec)
+            self._follow(self._core.spec)
+
     def _observe(self, spec: Spec) -> None:
-        """Have HTTP served, from before the init commands to the end."""
+        """Have HTTP served, from the first spawn to the end."""
         if not spec.observer.enabled or self._observed is None:
             return
         from entrypoint.master.helpers.observer import Observer
 
         [(_, listener)] = self._observed.of_worker((spec.observer.socket,), 0)
-        observer = Observer(self._reactor, self.tell, self._children.spawn, listener, self._snapshot)
+        observer = Observer(
+            self._reactor,
+            self.tell,
+            self._children.spawn,
+            self._log,
+            listener=listener,
+            address=self._observed.address(spec.observer.socket),
+            snapshot=self._snapshot,
+        )
         self._children.on_ended.append(observer.ended)
         self._want(observer)
-        self._log.emit("info", "observer_listens", bind=self._observed.address(spec.observer.socket))
 
     def _follow(self, spec: Spec) -> None:
         """See to what a configuration needs beside its workers."""
@@ -297,6 +316,7 @@ class Shell:
     def _settle_in(self) -> None:
         """Do what the first workers need not wait for."""
         self._settled = True
+        self._call_helpers()  # there may be no workers
         if self._core.spec.control.enabled:
             self._open_control()
         self._children.look_for_oom()
@@ -304,7 +324,7 @@ class Shell:
     def _open_control(self) -> None:
         """Listen for requests; where no place can be written, everything else works."""
         try:
-            from entrypoint.config.location import find_control
+            from entrypoint.config.control import find_control
             from entrypoint.master.control import server as control
 
             places = find_control(self._core.spec.control.socket, self._environ)

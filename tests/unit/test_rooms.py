@@ -14,16 +14,18 @@ HOUSE = Path(entrypoint.__file__).parent
 # What each room may import of ours, beside itself. What is not listed knows nobody.
 ROOMS: dict[str, tuple[str, ...]] = {
     "commands": (),
+    "interpreter": (),
     "record": (),
+    "reasons": ("record",),
     "linux": ("record",),
     "config": ("linux", "record"),
-    "core": ("config.spec", "record"),
+    "core": ("config.spec", "reasons", "record"),
     "logger": (),
     "monitor": ("config", "linux", "record"),
-    "observer": ("reasons", "linux"),
-    "master": ("commands", "config", "core", "linux", "monitor.messages", "observer.messages", "record"),
-    "cli": ("commands", "config", "master.boot"),
-    "__main__": ("cli", "logger.main", "monitor.main", "observer.main"),
+    "observer": ("linux", "reasons"),
+    "master": ("commands", "config", "core", "interpreter", "linux", "monitor.messages", "observer.messages", "record"),
+    "cli": ("commands", "config", "logger.main", "master.boot", "monitor.main", "observer.main"),
+    "__main__": ("cli", "interpreter"),
 }
 
 # The master from the ground up: a file knows those of its own storey and of the ones below.
@@ -33,7 +35,7 @@ MASTER = (GROUND, ("notify",), ("processes",), BESIDE, ("shell",), ("boot",))
 
 # The core likewise, a storey a line: what a row changes is settled above it.
 CORE = (
-    ("terms", "reasons"),
+    ("terms",),
     ("actions", "events", "counters"),
     ("model",),
     ("state",),

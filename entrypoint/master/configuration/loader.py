@@ -6,9 +6,12 @@ import os
 
 TYPE_CHECKING = False  # without `typing`, which would be 7 ms in which nobody reads the configuration yet
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from entrypoint.config.spec import Spec
+
+FAILED = b"failed: "  # in place of a pickle
 
 
 class Answer:
@@ -29,10 +32,13 @@ class Answer:
         self.sha256 = sha256  # of what was read, if it could be
 
 
-def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> tuple[int, int]:
+def start(
+    path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...], *, streams: bool
+) -> tuple[int, int]:
     """Fork the child that reads `path`; returns its pid and the descriptor that reads as its pickled answer.
 
-    All signals are blocked in it: it is short-lived, and ended by SIGKILL. It is for the caller to collect.
+    `streams`: it may be a pipe, which is read to its end; there is no second time. All signals are blocked in the
+    child: it is short-lived, and ended by SIGKILL. It is for the caller to collect.
     Raises OSError when the kernel makes no process.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -43,22 +49,25 @@ def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[
         os.close(writer)
         raise
     if pid == 0:
-        _child(writer, path, sets, workers, command)
+        _child(writer, path, sets, workers, command, streams=streams)
     os.close(writer)
     return pid, reader
 
 
-def _child(writer: int, path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> NoReturn:
+def _child(
+    writer: int, path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...], *, streams: bool
+) -> NoReturn:
     code = 70
     try:
         import pickle
 
-        _import_yaml()
-        data = pickle.dumps(load(path, sets, workers, command))
+        data = pickle.dumps(load(path, sets, workers, command, streams=streams, first=_import_yaml))
         while data:
             data = data[os.write(writer, data) :]
         os.close(writer)  # now, not after the kernel has taken our memory apart
         code = 0
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the copy of the master must end here, with a word
+        os.write(writer, FAILED + repr(error).encode("utf-8", "replace"))
     finally:
         os._exit(code)
 
@@ -82,17 +91,29 @@ def _import_yaml() -> None:
             del sys.modules[name]
 
 
-def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> Answer:
-    """Read and check a configuration, here and now. Never raises."""
+def load(
+    path: str,
+    sets: tuple[str, ...],
+    workers: int | None,
+    command: tuple[str, ...],
+    *,
+    streams: bool,
+    first: Callable[[], None] | None = None,
+) -> Answer:
+    """Read and check a configuration, here and now, after `first`. Never raises."""
     try:
+        if first is not None:
+            first()
         from entrypoint.config.load import ConfigError, Request
         from entrypoint.config.load import load as load_config
 
         try:
-            loaded = load_config(Request(path, sets, workers, command), os.environ)
+            loaded = load_config(Request(path, sets, workers, command, streams=streams), os.environ)
         except ConfigError as error:
             return Answer(None, (), error.errors, error.exit_code, error.sha256)
         return Answer(loaded.spec, loaded.warnings, (), 0, loaded.spec.sha256)
+    except ImportError as error:  # what we depend on is not installed, or not where we look for it
+        return Answer(None, (), (f"cannot load {path}: {error}",), 70)
     except Exception as error:  # noqa: BLE001 - a bug of ours must come out as one clear line
         return Answer(None, (), (f"cannot load {path}: internal error: {error!r}",), 70)
 
@@ -101,6 +122,9 @@ def answer(path: str, data: bytes) -> Answer:
     """Decode what the child wrote before it closed its end."""
     import pickle
 
+    if data.startswith(FAILED):
+        why = data.removeprefix(FAILED).decode()[:500]
+        return Answer(None, (), (f"cannot load {path}: the process that reads it failed: {why}",), 70)
     if not data:
         return Answer(None, (), (f"cannot load {path}: the process that reads it was killed",), 70)
     try:

@@ -13,8 +13,8 @@ from entrypoint.core import pool as pools
 from entrypoint.core.events import Outcome, Ticked
 from entrypoint.core.model import Pool, Worker
 from entrypoint.core.plan import Limit, Plan, Situation, plan
-from entrypoint.reasons import REASONS
 from entrypoint.core.terms import GIVEN_UP, HANDED_OVER, HELD, Template, Wish
+from entrypoint.reasons import REASONS
 from tests.unit.core.harness import PROGRAM, Machine, pool, running
 
 if TYPE_CHECKING:

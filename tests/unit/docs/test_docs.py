@@ -19,9 +19,9 @@ from entrypoint.cli.arguments import parser
 from entrypoint.cli.run import parse
 from entrypoint.commands import COMMANDS
 from entrypoint.config.load import Request, load
-from entrypoint.reasons import REASONS
 from entrypoint.observer.metrics import Metrics
 from entrypoint.observer.proc import Usage
+from entrypoint.reasons import REASONS
 from tests.observer.harness import pool, snapshot, worker
 
 if TYPE_CHECKING:
