@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from entrypoint.core.plan import Limit
     from entrypoint.core.state import Master
 
-# What lets only so many workers of a pool start at a time: one line for each.
+# What lets only so many workers of a pool start at a time: one line for each. The master's own processes wait for none.
 LIMITS: list[Callable[[Master, Pool, float], Limit]] = []
 
 
@@ -60,7 +60,7 @@ def fill(m: Master, pool: Pool, now: float) -> float:
             len(pool.handed_over),
             surge,
             unavailable,
-            tuple(limit(m, pool, now) for limit in LIMITS),
+            () if pool.is_helper else tuple(limit(m, pool, now) for limit in LIMITS),
             m.phase not in AT_WORK,
         )
     )

@@ -81,7 +81,8 @@ def pools(m: Master, now: float, zero: float, pids: Mapping[int, int]) -> dict[s
 
 def counters(pool: Pool, now: float) -> dict[str, Any]:
     """What has happened in a pool, and the rest of what metrics are made of."""
-    waiting = [w.deadline - now for w in pool.workers.values() if w.state == BACKOFF] if pool.counts[BACKOFF] else []
+    backoff = pool.workers.values() if pool.counts[BACKOFF] else ()
+    waiting = [w.deadline - now for w in backoff if w.state == BACKOFF and w.deadline != NEVER]
     return {
         **pool.counters.snapshot(),
         "backoff_seconds": round(max(0.0, *waiting), 3) if waiting else 0.0,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from entrypoint.config import spec
 from entrypoint.core import pool as pools
+from entrypoint.core import status
 from entrypoint.core.events import Outcome, Ticked
 from entrypoint.core.model import Pool, Worker
 from entrypoint.core.plan import Limit, Plan, Situation, plan
@@ -149,6 +150,7 @@ def test_a_limit_of_starts_holds_for_start_and_crashes_and_growth(monkeypatch: p
     for second in (0, 5, 10):
         assert len(k.alive) == second / 5 * 2 + 2
         assert k.m.pools["web"].waits_for == "max_starting"
+        assert status.counters(k.m.pools["web"], k.clock)["backoff_seconds"] == 0
         k.advance(5)
     k.advance(5)
     assert len(k.alive) == 7
