@@ -159,7 +159,7 @@ def _run(
         if tty is not None:
             terminal.take_back(tty)
         shell.close()
-        if last := shell.output.last(exit_order.serial):
+        if last := shell.logger.last(exit_order.serial):
             exit_order = exit_order._replace(fields={**exit_order.fields, "last_output": last})
         _say_goodbye(spec, exit_order, log, began, shell.reaper.orphans, quiet=init_mode)
     finally:

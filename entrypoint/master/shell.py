@@ -18,10 +18,10 @@ from entrypoint.master.configuration.limits import Limits
 from entrypoint.master.configuration.reloading import Reloader
 from entrypoint.master.control.requests import Requests
 from entrypoint.master.helpers import helper
+from entrypoint.master.helpers.logger import STOP_TIME, Logger
+from entrypoint.master.helpers.logger import needed as logger_needed
 from entrypoint.master.helpers.monitor import Monitor
 from entrypoint.master.helpers.monitor import needed as monitor_needed
-from entrypoint.master.helpers.output import STOP_TIME, Output
-from entrypoint.master.helpers.output import needed as output_needed
 from entrypoint.master.journal import Journal
 from entrypoint.master.notify.messages import Messages
 from entrypoint.master.processes.children import Children
@@ -89,8 +89,8 @@ class Shell:
             workers=workers,
         )
         hooks = Hooks(self._launcher, self.reaper, self.tell, workers)
-        self.output = Output(reactor, self.tell, self._children.spawn, log)
-        self._children.on_captured = self.output.add
+        self.logger = Logger(reactor, self.tell, self._children.spawn, log)
+        self._children.on_captured = self.logger.add
         self._reloader = Reloader(
             source, spec, reactor, self.reaper, log, bind=self.serving.bind, read=self._was_read, done=self._reloaded
         )
@@ -112,9 +112,9 @@ class Shell:
             master=self._figures,
         )
         self._requests = Requests(self.tell, self._snapshot)
-        self._journal = Journal(reactor, log, workers, last_lines=self.output.await_last, note=self._snapshot.note)
+        self._journal = Journal(reactor, log, workers, last_lines=self.logger.await_last, note=self._snapshot.note)
         self._helpers: dict[str, Helper] = {}
-        self._children.on_ended = [self._monitor.ended, self.output.ended]
+        self._children.on_ended = [self._monitor.ended, self.logger.ended]
         self._orders: Orders = {}
         for part in (
             self._children, hooks, self.serving, self._monitor, self._reloader, self._requests, self._journal
@@ -298,8 +298,8 @@ class Shell:
 
     def _capture(self, spec: Spec) -> None:
         """Have output framed where that is wanted; before there is any, so that nobody can end with nobody to read."""
-        if output_needed(spec):
-            self._want(self.output, STOP_TIME)
+        if logger_needed(spec):
+            self._want(self.logger, STOP_TIME)
 
     def _want(self, line: Helper, *stop_time: float) -> None:
         """Have a process of the master's own."""

@@ -23,7 +23,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "logger": (),
     "monitor": ("config", "linux", "record"),
     "observer": ("linux", "reasons"),
-    "master": ("commands", "config", "core", "interpreter", "linux", "monitor.messages", "observer.messages", "record"),
+    "master": (
+        "commands",
+        "config",
+        "core",
+        "interpreter",
+        "linux",
+        "logger.messages",
+        "monitor.messages",
+        "observer.messages",
+        "record",
+    ),
     "cli": ("commands", "config", "logger.main", "master.boot", "monitor.main", "observer.main"),
     "__main__": ("cli", "interpreter"),
 }

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from entrypoint.logger.messages import added, exited
 from entrypoint.master.helpers.helper import Helper
 from entrypoint.master.reactor import NEVER
 
@@ -38,7 +39,7 @@ def needed(spec: Spec) -> bool:
     return any(pool.output == "json" for pool in spec.pools)
 
 
-class Output(Helper):
+class Logger(Helper):
     """The pipes that are open; a new logger gets all of them again."""
 
     name = "logger"
@@ -55,24 +56,23 @@ class Output(Helper):
 
     def add(self, running: Running, pipes: Pipes) -> None:
         """Have the output of a new worker framed."""
-        who = running.identity
-        text = f'{{"add": {running.serial}, "pool": "{who.pool}", "slot": {who.slot}, "pid": {running.pid}}}\n'
-        self._open[running.serial] = text.encode(), pipes.readers
-        self._say(text.encode(), pipes.readers)
+        text = added(running.serial, running.order.pool, running.slot, running.pid)
+        self._open[running.serial] = text, pipes.readers
+        self._say(text, pipes.readers)
 
     def begin(self) -> None:
         """Tell a new one of every pipe that is open."""
         for serial, (text, readers) in self._open.items():
             self._say(text, readers)
             if serial in self._ended:
-                self._say(b'{"exited": %d}\n' % serial)
+                self._say(exited(serial))
 
     def ended(self, running: Running) -> None:
         """A worker has ended: its last lines are of interest. Or the logger has."""
         if running.serial in self._open:
             self._ended.add(running.serial)
             self._remember(running.serial)
-            self._say(b'{"exited": %d}\n' % running.serial)
+            self._say(exited(running.serial))
         super().ended(running)
 
     def stop(self, signum: int) -> bool:
