@@ -36,7 +36,7 @@ MASTER = {
 def effect(config: Load, before: str, after: str) -> str:
     """What becomes of a master that runs by the one when it is told of the other."""
     m = new_master(config(before).spec)
-    first = {name: pool.template for name, pool in m.pools.items()}
+    first = {name: pool.current.template for name, pool in m.pools.items()}
     orders = step(m, SpecChanged(config(after).spec), 1.0)
     if any(getattr(order, "event", "") == "reload_incomplete" for order in orders):
         return "restart"
