@@ -55,7 +55,7 @@ def begin(m: Master, now: float, reason: str, *, delay: bool) -> None:
     m.phase = PHASE_DRAINING
     grace = m.spec.shutdown.grace_period
     m.ends_by = now + grace - SWEEP_GRACE - MARGIN if grace else NEVER
-    freeze(m)
+    freeze_all(m)
     for pool in [*m.init, *m.pools.values()]:
         own = pool.spec.stop.delay
         serves = delay and pool.status == ACTIVE and not pool.is_init  # else there is nothing to drain
@@ -65,7 +65,7 @@ def begin(m: Master, now: float, reason: str, *, delay: bool) -> None:
     stop_pools(m, now)
 
 
-def freeze(m: Master) -> None:
+def freeze_all(m: Master) -> None:
     """From now on everybody serves on, until all are stopped: nobody goes for another reason."""
     for pool in m.pools.values():
         rollout.freeze(m, pool)
@@ -94,7 +94,7 @@ def quit_now(m: Master, now: float) -> None:
         if pool.status not in (CLOSING, CLOSED):
             close_sockets(m, pool)
             pool.status = CLOSING
-    freeze(m)
+    freeze_all(m)
     for w in list(m.workers.values()):
         if not w.pool.is_helper:
             worker.dispatch(m, w, worker.HURRY, now)
