@@ -12,6 +12,7 @@ from entrypoint.master import kernel, processes, spawn
 from entrypoint.master.beats import Beats
 from entrypoint.master.notify import Channel
 from entrypoint.master.output import Pipes
+from entrypoint.master.programs import Programs
 
 if TYPE_CHECKING:
     from entrypoint.core import actions as act
@@ -26,12 +27,12 @@ LAST_WORDS = 16  # batches of messages that are read of a worker that has ended
 class Running:
     """A worker's process."""
 
-    __slots__ = ("alive", "channel", "error", "hook", "order", "pid", "refused", "status", "uid", "warned")
+    __slots__ = ("alive", "channel", "child", "error", "hook", "order", "pid", "refused", "uid", "warned")
 
-    def __init__(self, order: act.Spawn, pid: int, status: int, channel: Channel | None, uid: int) -> None:
+    def __init__(self, order: act.Spawn, child: spawn.Child, channel: Channel | None, uid: int) -> None:
         self.order = order
-        self.pid = pid
-        self.status = status  # the pipe that tells whether its program was executed; -1 once it has
+        self.pid = child.pid
+        self.child: spawn.Child | None = child  # until it is known what came of its exec
         self.channel = channel  # what it says about itself
         self.uid = uid
         self.error = ""  # why its program never ran
@@ -64,13 +65,13 @@ class Running:
 class Hook:
     """A lifecycle command's process."""
 
-    __slots__ = ("name", "pid", "status", "worker")
+    __slots__ = ("child", "name", "pid", "worker")
 
     def __init__(self, name: str, worker: Running | None, child: spawn.Child) -> None:
         self.name = name
         self.worker = worker  # None: nobody wants to know how it ends
         self.pid = child.pid
-        self.status = child.status
+        self.child = child
 
 
 class Children:
@@ -83,6 +84,7 @@ class Children:
         self.rejected = 0  # messages of strangers
         self.changed = True  # some may have ended
         self.executing = 0  # workers between fork and exec
+        self.programs = Programs()
         self.readers: set[int] = set()  # children of ours that read a configuration
         self.by_serial: dict[int, Running] = {}
         self._by_pid: dict[int, Running] = {}
@@ -113,7 +115,7 @@ class Children:
                 bare=helper is not None,
                 output=pipes.writers if pipes is not None else None,
             )
-            child = spawn.spawn(loop.around, task)
+            child = spawn.spawn(loop.around, task, self.programs)
         except (OSError, ValueError) as error:
             if channel is not None:
                 channel.close()
@@ -122,37 +124,41 @@ class Children:
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             loop.tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
             return
-        os.set_blocking(child.status, False)
-        running = Running(order, child.pid, child.status, channel, who.uid if who is not None else loop.uid)
+        running = Running(order, child, channel, who.uid if who is not None else loop.uid)
         self.by_serial[order.serial] = self._by_pid[child.pid] = running
-        self.executing += 1
         loop.tell(ev.Spawned(order.serial))
-        loop.watch(child.status, lambda: self._read_status(running))
+        if child.status >= 0:
+            self.executing += 1
+            os.set_blocking(child.status, False)
+            loop.watch(child.status, lambda: self._read_status(running), 0)  # told is everything at its end only
         if channel is not None:
             loop.watch(channel.fd, lambda: self._listen(running))
         if pipes is not None:
             pipes.close(pipes.writers)  # the worker's are the only ones: they end with it
             loop.output.add(running, pipes)
+        if child.status < 0:
+            running.child = None
+            loop.tell(ev.Executed(order.serial))
 
     def _sockets(self, order: act.Spawn) -> list[tuple[str, int]]:
         sockets = self.loop.sockets
         return sockets.of_worker(order.template.sockets, order.slot) if sockets and order.template.sockets else []
 
     def _read_status(self, running: Running) -> None:
-        """Learn what came of the exec: end of file when the program runs, else why it does not."""
-        if running.status < 0:
+        """Learn what came of the exec of a forked child."""
+        child = running.child
+        if child is None:
             return
         try:
-            message = os.read(running.status, 4096)
+            told = os.read(child.status, 4096)
         except BlockingIOError:  # not known yet
             return
-        self.loop.unwatch(running.status)
-        os.close(running.status)
-        running.status = -1
+        self.loop.unwatch(child.status)
+        os.close(child.status)
+        running.child = None
         self.executing -= 1
-        if message:
-            running.error = message.decode("utf-8", "replace")  # told with the exit that follows
-        else:
+        running.error = spawn.outcome(child, told, self.programs)
+        if not running.error:  # else it is told with the exit that follows
             self.loop.tell(ev.Executed(running.serial))
 
     # -- what workers say ------------------------------------------------------------------------------------
@@ -287,7 +293,8 @@ class Children:
             return
         process = running.template.process._replace(argv=order.command.argv, display=order.command.display)
         try:
-            child = spawn.spawn(self.loop.around, spawn.Task(process, running.identity, [], main_pid=running.pid))
+            task = spawn.Task(process, running.identity, [], main_pid=running.pid)
+            child = spawn.spawn(self.loop.around, task, self.programs)
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self.loop.tell(ev.HookEnded(order.serial, order.hook, f"cannot run {order.command.display}: {reason}"))
@@ -309,12 +316,13 @@ class Children:
 
     def _reap_hook(self, hook: Hook, outcome: ev.Outcome) -> None:
         kernel.reap(hook.pid)
-        message = os.read(hook.status, 4096) if outcome.status else b""  # the writer is gone: this cannot block
-        os.close(hook.status)
+        error, child = "", hook.child
+        if child.status >= 0:
+            error = spawn.outcome(child, os.read(child.status, 4096), self.programs)  # its writer is gone: no waiting
+            os.close(child.status)
         if hook.worker is None:
             return
         hook.worker.hook = None
-        error = message.decode("utf-8", "replace")
         if outcome.status and not error:
             error = f"ended by {outcome.text}"
         self.loop.tell(ev.HookEnded(hook.worker.serial, hook.name, error))

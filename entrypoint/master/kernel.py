@@ -88,9 +88,14 @@ def forget_wakeup() -> None:
 
 
 def default_signals(handled: tuple[int, ...]) -> None:
-    """In a forked child: undo the master's handlers, and what the interpreter itself ignores, which exec would keep."""
-    for number in (*handled, _signal.SIGPIPE, _signal.SIGXFSZ):
+    """In a forked child: undo the master's handlers, and what else exec would keep."""
+    for number in defaults(handled):
         _signal.signal(number, _signal.SIG_DFL)
+
+
+def defaults(handled: tuple[int, ...]) -> tuple[int, ...]:
+    """What has to be undone for a program: what the master handles, and what the interpreter itself ignores."""
+    return (*handled, int(_signal.SIGPIPE), int(_signal.SIGXFSZ))
 
 
 def ignored() -> set[int]:

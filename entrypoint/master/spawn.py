@@ -1,4 +1,8 @@
-"""From fork to exec: one process, of a worker or of a helper."""
+"""From the order to the exec: one process, of a worker or of a helper.
+
+What needs nothing that only a forked child can do, and has been executed before, is started by posix_spawn(3); see
+`programs`. Everything else is forked. The process finds the same either way.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from entrypoint.config.environment import worker_environment
 from entrypoint.config.record import Record
 from entrypoint.master import kernel
+from entrypoint.master.programs import FAR, NEAR, is_near, places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from entrypoint.config.environment import Identity
     from entrypoint.config.spec import Process
     from entrypoint.master.kernel import Prctl
+    from entrypoint.master.programs import Programs
 
 FIRST_SOCKET = 3  # SD_LISTEN_FDS_START in sd_listen_fds(3)
 OOM_SCORE_RAISE = 100  # of 1000: enough for the kernel to prefer a worker to the master
@@ -54,24 +60,53 @@ class Task(Record):
 
 
 class Child(Record):
-    """A new process; `status` reads as empty when its program has been executed, as the error when it cannot be."""
+    """A new process; what `status` reads as is for `outcome`."""
 
     pid: int
-    status: int
+    status: int  # -1: its program has been executed
+    program: tuple[str, str | None] | None = None  # for `outcome`: its name and PATH
 
 
-def spawn(around: Surroundings, task: Task) -> Child:
-    """Fork, and execute the task's program in the child.
+def spawn(around: Surroundings, task: Task, programs: Programs | None = None) -> Child:
+    """Start a process, by a fork unless `programs` has its program.
 
     Raises OSError when the kernel makes no process or no pipe.
     """
-    process = task.process
-    status, report = os.pipe2(os.O_CLOEXEC)
-    # Everything that can be done before the fork is: the child pays for each page that it touches.
-    environ = None
-    if task.foreground or task.bare or not _needs_child(process):
-        environ = _environment(around, task)
+    process, environ, program = task.process, None, None
     special = _is_special(process)
+    if not _needs_child(task):
+        # Everything that can be done before the fork is: the child pays for each page that it touches.
+        environ = _environment(around, task)
+        if programs is not None and _is_plain(around, task, environ, special=special):
+            argv = process.argv if task.foreground or task.bare else _expand(process.argv, environ)
+            if pid := programs.start(around, argv, environ, _descriptors(around, task)):
+                _prefer(around, task, pid)
+                return Child(pid, -1)
+            program = argv[0], environ.get("PATH")
+    pid, status = _fork(around, task, environ, programs.devices if program and programs else None, special=special)
+    _prefer(around, task, pid)
+    return Child(pid, status, program)
+
+
+def outcome(child: Child, told: bytes, programs: Programs) -> str:
+    """What `status` of a child said until its end: empty, its program has been executed; else why it cannot be."""
+    error = told.lstrip(NEAR + FAR)
+    if child.program is not None and not error:
+        programs.executed(*child.program, told)
+    return error.decode("utf-8", "replace")
+
+
+def _prefer(around: Surroundings, task: Task, pid: int) -> None:
+    """See to it that a lack of memory ends the process and not the master."""
+    if task.process.oom_score_adj is None and around.oom_score_adj is not None and not task.foreground:
+        _raise_oom_score(pid, min(1000, around.oom_score_adj + OOM_SCORE_RAISE))
+
+
+def _fork(
+    around: Surroundings, task: Task, environ: dict[str, str] | None, devices: frozenset[int] | None, *, special: bool
+) -> tuple[int, int]:
+    """Fork, and execute the program in the child; returns its pid and `status`. Raises OSError."""
+    status, report = os.pipe2(os.O_CLOEXEC)
     # Blocked across the fork: the child must not take a signal in the master's handlers.
     kernel.block_signals()
     try:
@@ -82,23 +117,46 @@ def spawn(around: Surroundings, task: Task) -> Child:
         kernel.unblock_signals()
         raise
     if pid == 0:
-        _child(around, task, environ, report, special=special)
+        _child(around, task, environ, report, devices, special=special)
     kernel.unblock_signals()
     os.close(report)
     try:
         os.setpgid(pid, pid)  # here as well as in the child: whoever comes first, the group exists from now on
     except OSError:  # it has executed its program, or is gone
         pass
-    if process.oom_score_adj is None and around.oom_score_adj is not None and not task.foreground:
-        _raise_oom_score(pid, min(1000, around.oom_score_adj + OOM_SCORE_RAISE))
-    return Child(pid, status)
+    return pid, status
 
 
-def _needs_child(process: Process) -> bool:
-    """Whether the environment takes reading files (which may block) or the worker's own pid."""
-    return bool(process.env_from or process.env_files) or any(
-        "$" in text for text in (*process.argv, *(value for _, value in process.env))
+def _needs_child(task: Task) -> bool:
+    """Whether its environment or command takes reading files (which may block) or its own pid."""
+    process = task.process
+    if task.foreground or task.bare:
+        return False
+    return bool(process.env_from or process.env_files) or (
+        _is_told_its_pid(task) and any("$" in text for text in (*process.argv, *(value for _, value in process.env)))
     )
+
+
+def _is_told_its_pid(task: Task) -> bool:
+    return bool(task.sockets or task.heartbeat) and not task.bare
+
+
+def _is_plain(around: Surroundings, task: Task, environ: Mapping[str, str], *, special: bool) -> bool:
+    """Whether the process needs nothing but its descriptors, group and signals."""
+    if special or around.prctl is not None or _is_told_its_pid(task):
+        return False
+    if task.foreground:
+        return around.terminal is None and not any(name in environ for name in OWN_PID)
+    # One that is where another is to be would take a detour.
+    return not task.sockets or min(fd for _, fd in task.sockets) >= FIRST_SOCKET + len(task.sockets)
+
+
+def _descriptors(around: Surroundings, task: Task) -> dict[int, int]:
+    """The process's descriptors, by their numbers in it."""
+    if task.foreground:
+        return {}
+    output = dict(enumerate(task.output or (), 1))
+    return {0: around.null, **output, **dict(enumerate((fd for _, fd in task.sockets), FIRST_SOCKET))}
 
 
 def _is_special(process: Process) -> bool:
@@ -133,7 +191,15 @@ def _raise_oom_score(pid: int, score: int) -> None:
         os.close(fd)
 
 
-def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, report: int, *, special: bool) -> NoReturn:
+def _child(
+    around: Surroundings,
+    task: Task,
+    environ: dict[str, str] | None,
+    report: int,
+    devices: frozenset[int] | None,
+    *,
+    special: bool,
+) -> NoReturn:
     process = task.process
     code, message = CANNOT_EXECUTE, b"cannot execute"
     try:
@@ -143,11 +209,10 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
             os.tcsetpgrp(around.terminal, os.getpid())  # TTOU is blocked, so this does not stop us
         if special:
             _limits(process)
-        argv = process.argv
         if environ is None:
             environ = _environment(around, task)
-            argv = _expand(argv, environ)
-        if task.foreground or ((task.sockets or task.heartbeat) and not task.bare):
+        argv = process.argv if task.foreground or task.bare else _expand(process.argv, environ)
+        if task.foreground or _is_told_its_pid(task):
             _claim(environ)
         if special:
             _credentials(process)
@@ -162,7 +227,7 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
         kernel.default_signals(around.handled)
         kernel.unblock_signals()
         _lower_descriptors(around, process)
-        _execute(argv, environ, process.display)
+        _execute(argv, environ, process.display, report, devices)
     except StartError as error:
         code, message = error.code, str(error).encode("utf-8", "replace")
     except BaseException as error:  # noqa: BLE001 - whatever it is, the copy of the master must end here
@@ -286,15 +351,20 @@ def _standard(null: int, output: tuple[int, int] | None) -> None:
         os.dup2(fd, number)
 
 
-def _execute(argv: tuple[str, ...], environ: dict[str, str], display: str) -> NoReturn:
-    """execvpe(3) with the worker's own PATH. Raises StartError."""
+def _execute(
+    argv: tuple[str, ...], environ: dict[str, str], display: str, report: int, devices: frozenset[int] | None
+) -> NoReturn:
+    """execvpe(3) with the worker's own PATH. Raises StartError.
+
+    `devices`: report before each try whether all that it takes is there; see `programs`.
+    """
     program = argv[0]
-    if "/" in program:
-        places = [program]
-    else:
-        places = [os.path.join(d or ".", program) for d in environ.get("PATH", os.defpath).split(os.pathsep)]
     code, reason = NOT_FOUND, f"no such {'file' if '/' in program else 'command'}"
-    for place in places:
+    near = True
+    for place in places(program, environ.get("PATH")):
+        if devices is not None:
+            near = near and is_near(place, devices)
+            os.write(report, NEAR if near else FAR)
         try:
             os.execve(place, argv, environ)
         except OSError as error:
