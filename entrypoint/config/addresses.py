@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from entrypoint.config.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Socket
@@ -17,7 +19,7 @@ _AUTHORITY = rf"(\[[0-9A-Fa-f:.%]+\]|(?:[A-Za-z0-9._-]|{_REFERENCE})+)(?::((?:[0
 _URL = r"https?://([^/?#]*)([/?][!\"$-~]*)?"
 
 
-class Address(NamedTuple):
+class Address(Record):
     """A bind address in parts; those that do not apply are empty."""
 
     kind: str  # tcp | unix | fd

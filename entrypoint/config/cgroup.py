@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING
+
+from entrypoint.config.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import TypeVar
 
     from entrypoint.config.spec import Auto
+
+    T = TypeVar("T", int, float)
 
 # v1 has no word for "no limit": an unset memory limit is the largest multiple of the page size.
 _UNLIMITED = 2**60
 
-T = TypeVar("T", int, float)
 
-
-class Limits(NamedTuple):
+class Limits(Record):
     """What the process may use; None: no limit that it can see."""
 
     cpu: float | None  # CPUs

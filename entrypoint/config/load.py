@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from entrypoint.config import overlay, tree
 from entrypoint.config.build import Builder
@@ -12,6 +12,7 @@ from entrypoint.config.errors import EXIT_CONFIG, ConfigError
 from entrypoint.config.fields import ROOT
 from entrypoint.config.initmode import init_spec
 from entrypoint.config.reader import Problems, Reader, TooMuchError
+from entrypoint.config.record import Record
 from entrypoint.config.units import format_duration
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ __all__ = ["ConfigError", "Loaded", "Request", "init_spec", "load"]
 MAX_FILE = 1024 * 1024  # a ConfigMap cannot be larger
 
 
-class Request(NamedTuple):
+class Request(Record):
     """What to load, and what the command line lays over it."""
 
     path: str
@@ -38,7 +39,7 @@ class Request(NamedTuple):
     grace_period: float | None = None  # seconds, instead of shutdown.grace_period
 
 
-class Loaded(NamedTuple):
+class Loaded(Record):
     """A configuration that can be run, and what may be said about it."""
 
     spec: Spec

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from entrypoint.config.environment import Identity
+from entrypoint.config.signals import signal
 from entrypoint.core import events as ev
 from entrypoint.master import kernel, processes, spawn
 from entrypoint.master.beats import Beats

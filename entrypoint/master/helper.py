@@ -5,10 +5,10 @@ from __future__ import annotations
 import _socket
 import os
 import select
-import signal
 import sys
 from typing import TYPE_CHECKING
 
+from entrypoint.config.signals import signal
 from entrypoint.core import events as ev
 from entrypoint.master import kernel
 

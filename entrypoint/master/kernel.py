@@ -5,9 +5,9 @@ from __future__ import annotations
 # Beside `signal`, whose functions turn every number they return into an enum, 60 at a time, twice for each fork.
 import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 import os
-import signal
 
 from entrypoint.config.record import Record
+from entrypoint.config.signals import signal
 from entrypoint.core.events import Outcome
 
 PR_SET_PDEATHSIG = 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from entrypoint.config.record import Record, pack, unpack
+
 TYPE_CHECKING = False  # without `typing`, which would be 7 ms in which nobody reads the configuration yet
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -11,26 +13,18 @@ if TYPE_CHECKING:
     from entrypoint.config.spec import Spec
 
 
-class Answer:
+class Answer(Record):
     """What came of it: a spec, or why there is none."""
 
-    def __init__(
-        self,
-        spec: Spec | None,
-        warnings: tuple[str, ...],
-        errors: tuple[str, ...],
-        exit_code: int = 0,
-        sha256: str = "",
-    ) -> None:
-        self.spec = spec
-        self.warnings = warnings
-        self.errors = errors
-        self.exit_code = exit_code
-        self.sha256 = sha256  # of what was read, if it could be
+    spec: Spec | None
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+    exit_code: int = 0
+    sha256: str = ""  # of what was read, if it could be
 
 
 def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> tuple[int, int]:
-    """Fork the child that reads `path`; returns its pid and the descriptor that reads as its pickled answer.
+    """Fork the child that reads `path`; returns its pid and the descriptor that reads as its packed answer.
 
     All signals are blocked in it: it is short-lived, and ended by SIGKILL. It is for the caller to collect.
     Raises OSError when the kernel makes no process.
@@ -51,35 +45,16 @@ def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[
 def _child(writer: int, path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> NoReturn:
     code = 70
     try:
-        import pickle
+        from entrypoint.config.libyaml import import_alone
 
-        _import_yaml()
-        data = pickle.dumps(load(path, sets, workers, command))
+        import_alone()
+        data = pack(load(path, sets, workers, command))
         while data:
             data = data[os.write(writer, data) :]
         os.close(writer)  # now, not after the kernel has taken our memory apart
         code = 0
     finally:
         os._exit(code)
-
-
-def _import_yaml() -> None:
-    """Import yaml without compiling the regular expressions of its pure Python parser, which take half of the time.
-
-    The parser of libyaml, which reads our files, needs none of them. Only here, in a process that does nothing else.
-    """
-    import re
-    import sys
-
-    compile_pattern = re.compile
-    re.compile = lambda *_args, **_kwargs: None  # type: ignore[assignment] # for the next few lines
-    try:
-        import yaml
-    finally:
-        re.compile = compile_pattern
-    if not yaml.__with_libyaml__:
-        for name in [n for n in sys.modules if n.partition(".")[0] == "yaml"]:
-            del sys.modules[name]
 
 
 def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> Answer:
@@ -99,12 +74,12 @@ def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[s
 
 def answer(path: str, data: bytes) -> Answer:
     """Decode what the child wrote before it closed its end."""
-    import pickle
+    import entrypoint.config.spec  # noqa: F401 - what the answer is made of
 
     if not data:
         return Answer(None, (), (f"cannot load {path}: the process that reads it was killed",), 70)
     try:
-        result: Answer = pickle.loads(data)  # noqa: S301 - from our own fork
+        result: Answer = unpack(data)
     except Exception as error:  # noqa: BLE001 - cut short by the death of the child
         return Answer(None, (), (f"cannot load {path}: the process that reads it died: {error!r}",), 70)
     return result

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.config.signals import signal, signal_name
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core.model import NEVER
@@ -455,11 +455,3 @@ class Lag:
         if passed >= self.WINDOW:
             self._before = self._worst if passed < 2 * self.WINDOW else 0.0
             self._since, self._worst = now, 0.0
-
-
-def signal_name(number: int) -> str:
-    """`TERM` for 15; the number where it has no name."""
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return str(number)

@@ -6,7 +6,6 @@ master has to do much for it.
 
 from __future__ import annotations
 
-import json
 import marshal
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,8 @@ class Observer(Helper):
 
     def told(self, line: bytes) -> None:
         """It asks something."""
+        import json
+
         try:
             question = json.loads(line)
             number, what = int(question["id"]), question["ask"]

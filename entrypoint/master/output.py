@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import _socket
 import os
-import signal
 import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from entrypoint.config.signals import signal
 from entrypoint.core.model import NEVER
 from entrypoint.master.helper import Helper
 

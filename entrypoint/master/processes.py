@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 
+from entrypoint.config.signals import signal
 from entrypoint.master import kernel
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from entrypoint.master import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from entrypoint.master.spawn import Surroundings
 
@@ -53,7 +53,7 @@ class Programs:
     def start(
         self,
         around: Surroundings,
-        argv: Sequence[str],
+        argv: tuple[str, ...],
         environ: Mapping[str, str],
         descriptors: Mapping[int, int],
     ) -> int:

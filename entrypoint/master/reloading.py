@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
+from entrypoint.config.signals import signal
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core.model import NEVER
