@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING
 
 from entrypoint.config.record import Record
 
+TYPE_CHECKING = False  # the running master imports this, and has no use for `typing`
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TypeVar
