@@ -53,7 +53,8 @@ from .systems import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_DOCS = HERE.parent / "docs"
+_PAGE = HERE.parent / "docs/BENCHMARKS.md"
+_RESULTS = HERE / "results"
 _SLOW_RESPAWN_MS = 500.0
 _PARTS = ("masters", "rollouts", "observer")
 _MORE = ("image",)  # needs a Docker engine and the image, so only when it is asked for
@@ -91,8 +92,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--out",
         type=Path,
         metavar="DIR",
-        help="where to put the raw figures and bench.png (default: docs/, with the tables in docs/BENCHMARKS.md, but "
-        "only of parts that were measured whole: without --only, --workers and --quick)",
+        help="where to put the raw figures and bench.png (default: bench/results, with the tables in "
+        "docs/BENCHMARKS.md, but only of parts that were measured whole: without --only, --workers and --quick)",
     )
     options = parser.parse_args(argv)
     options.whole = not (options.only or options.quick or options.workers != parser.get_default("workers"))
@@ -272,12 +273,11 @@ def _keep(path: Path, raw: dict[str, Sequence[Any]]) -> None:
 
 def _refresh(part: str, text: str) -> None:
     """Put the tables of a part into the page, between its two marks."""
-    page = _DOCS / "BENCHMARKS.md"
     begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
-    before, mark, rest = page.read_text().partition(begin)
+    before, mark, rest = _PAGE.read_text().partition(begin)
     if not mark:
-        raise BenchError(f"cannot refresh {page}: it has no {begin}")
-    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+        raise BenchError(f"cannot refresh {_PAGE}: it has no {begin}")
+    _PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def _publish(options: argparse.Namespace, part: str, tables: str, raw: dict[str, Sequence[Any]]) -> None:
@@ -285,7 +285,7 @@ def _publish(options: argparse.Namespace, part: str, tables: str, raw: dict[str,
     text = _headed(tables)
     print(f"\n{text}\n")
     if options.out or options.whole:
-        _keep((options.out or _DOCS) / f"{part}.json", raw)
+        _keep((options.out or _RESULTS) / f"{part}.json", raw)
         if not options.out:
             _refresh(part, text)
 
@@ -300,7 +300,7 @@ def _masters(options: argparse.Namespace, selection: Selection, place: Path) -> 
     if options.out or options.whole:
         from . import plot  # matplotlib takes a second to import, and nothing else needs it
 
-        plot.draw(table, storm_table, (options.out or _DOCS) / "bench.png")
+        plot.draw(table, storm_table, (options.out or _RESULTS) / "bench.png")
     failed = any(session.failure for session in sessions) or any(result.failure for result in storms)
     return not failed and _reached(report.targets(table, storm_table))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from monitoring import alerts, dashboard
 
 FILES = {
-    "monitoring/alerts.yaml": alerts.rules,
-    "monitoring/dashboard.json": dashboard.model,
+    "helm/entrypoint/files/alerts.yaml": alerts.rules,
+    "helm/entrypoint/files/dashboard.json": dashboard.model,
     "docs/ALERTS.md": alerts.page,
 }
 

@@ -216,10 +216,11 @@ HEADER = f"""\
 Rules for Prometheus, tested with 2.42, and a dashboard for Grafana 10 or newer, over the metrics that the observer
 serves: see [METRICS.md](METRICS.md).
 
-    rule_files: [monitoring/alerts.yaml]          # in prometheus.yml; `groups` fits a PrometheusRule as well
+    rule_files: [helm/entrypoint/files/alerts.yaml] # in prometheus.yml; `groups` fits a PrometheusRule as well
 
-`monitoring/dashboard.json` is imported by Dashboards, New, Import. Its variables `namespace` and `pod` are labels that
-Prometheus gives to the targets in Kubernetes; elsewhere leave them at All.
+`helm/entrypoint/files/dashboard.json` is imported by Dashboards, New, Import. Its variables `namespace` and `pod` are
+labels that Prometheus gives to the targets in Kubernetes; elsewhere leave them at All. Both files are in the chart
+because a chart can only read its own.
 
 Severities: `critical` wants somebody now, `warning` during the day, `info` is good to know. Numbers in the rules that
 do not suit a workload are changed in monitoring/alerts.py, or in the copy that is loaded.
@@ -227,7 +228,7 @@ do not suit a workload are changed in monitoring/alerts.py, or in the copy that 
 
 
 def rules() -> str:
-    """monitoring/alerts.yaml."""
+    """helm/entrypoint/files/alerts.yaml."""
     group = {"name": "entrypoint", "rules": [_rule(alert) for alert in ALERTS]}
     text: str = yaml.safe_dump({"groups": [group]}, sort_keys=False, width=100)
     return f"# {GENERATED}\n{text}"

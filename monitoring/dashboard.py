@@ -222,7 +222,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 
 def model() -> str:
-    """monitoring/dashboard.json."""
+    """helm/entrypoint/files/dashboard.json."""
     dashboard = {
         "uid": "entrypoint",
         "title": "entrypoint",

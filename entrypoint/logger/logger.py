@@ -15,28 +15,17 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from entrypoint.logger.lines import Clock, Framer
-from entrypoint.logger.pipes import Copier, CopyError, Stream
+from entrypoint.logger.pipes import LAST_LINES, Copier, CopyError, Life, Stream
 from entrypoint.logger.sink import Sink, StuckError
 
 if TYPE_CHECKING:
     from typing import Any
 
-LAST_LINES = 10  # of a worker that has ended
 LAST_CHARACTERS = 200  # of each
 LAST_BYTES = 3000  # of all of them, as JSON: they have to fit into a termination message
 STREAMS = ("stdout", "stderr")
 MESSAGE = 1 << 16
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 60.0  # seconds between looks at the rest of a line, should nothing announce it
-
-
-class Worker:
-    """One life of a worker."""
-
-    def __init__(self, serial: int) -> None:
-        self.serial = serial
-        self.streams: list[Stream] = []
-        self.last: deque[str] = deque(maxlen=LAST_LINES)
-        self.exited = False  # and it has not been told yet what its last lines were
 
 
 class Logger:
@@ -55,7 +44,7 @@ class Logger:
         self._epoll.register(channel, select.EPOLLIN)
         if self._copier is not None:
             self._epoll.register(self._copier.signals, select.EPOLLIN)
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, Life] = {}
         self._streams: dict[int, Stream] = {}
         self._queue: deque[Stream] = deque()
         self._partial: set[Stream] = set()  # with a line in their pipe that is not whole
@@ -163,7 +152,7 @@ class Logger:
             self._tell({"ended": worker.serial})
             del self._workers[worker.serial]
 
-    def _account(self, worker: Worker) -> None:
+    def _account(self, worker: Life) -> None:
         """Tell the last lines of a worker that has ended when all that it wrote is read, whoever holds its pipes."""
         if worker.exited and all(stream.owed <= 0 for stream in worker.streams):
             worker.exited = False
@@ -200,7 +189,7 @@ class Logger:
                 self._exited(message["exited"])
 
     def _add(self, message: dict[str, Any]) -> None:
-        worker = self._workers[message["add"]] = Worker(message["add"])
+        worker = self._workers[message["add"]] = Life(message["add"])
         for name in STREAMS:
             fd = self._descriptors.popleft()
             framer = Framer(name, message["pool"], message["slot"], message["pid"])
@@ -217,7 +206,7 @@ class Logger:
             stream.owed = stream.available()
             self._enqueue(stream)
 
-    def _tell_last(self, worker: Worker) -> None:
+    def _tell_last(self, worker: Life) -> None:
         lines = list(worker.last)
         while len(json.dumps(lines)) > LAST_BYTES:
             lines.pop(0)

@@ -11,13 +11,11 @@ import fcntl
 import os
 import select
 import signal
-from typing import TYPE_CHECKING
+from collections import deque
 
 from entrypoint.logger.lines import MAX_LINE, Framer
 
-if TYPE_CHECKING:
-    from entrypoint.logger.logger import Worker
-
+LAST_LINES = 10  # of a worker that has ended
 ROOM = 1 << 18  # bytes of a pipe that holds a line of MAX_LINE in pieces of any usual size
 SPLICE_F_NONBLOCK = 2
 FIONREAD = 0x541B
@@ -67,12 +65,22 @@ class Copier:
                 raise CopyError
 
 
+class Life:
+    """One life of a worker, and its streams."""
+
+    def __init__(self, serial: int) -> None:
+        self.serial = serial
+        self.streams: list[Stream] = []
+        self.last: deque[str] = deque(maxlen=LAST_LINES)
+        self.exited = False  # and it has not been told yet what its last lines were
+
+
 class Stream:
     """One pipe of a worker."""
 
     __slots__ = ("_asynchronous", "_copier", "_kept", "fd", "framer", "hung_up", "left", "owed", "queued", "worker")
 
-    def __init__(self, fd: int, framer: Framer, worker: Worker, copier: Copier | None) -> None:
+    def __init__(self, fd: int, framer: Framer, worker: Life, copier: Copier | None) -> None:
         self.fd = fd
         self.framer = framer
         self.worker = worker

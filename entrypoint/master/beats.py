@@ -8,29 +8,33 @@ from _socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
-from entrypoint.core.model import NEVER
 from entrypoint.master.notify import BEAT_TEXT, MAX_MESSAGE, ROOM
+from entrypoint.master.reactor import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entrypoint.master.children import Running
-    from entrypoint.master.loop import Loop
-    from entrypoint.master.notify import Channel, Datagram
+    from entrypoint.master.notify import Channel, Datagram, Read
+    from entrypoint.master.part import Tell
+    from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
 PAUSE = 0.03  # seconds; a hang is noticed so much late at most, as the last beat may have been heard so late
 ONCE = select.EPOLLIN | select.EPOLLONESHOT
 
 
 class Beats:
-    """The sockets of the workers that beat, in an epoll of their own; the loop looks into it once a PAUSE.
+    """The sockets of the workers that beat, in an epoll of their own, looked into once a PAUSE.
 
     What these workers say besides comes as late. Before a deadline is judged, everybody is heard.
     """
 
-    def __init__(self, loop: Loop) -> None:
-        self.deadline = NEVER  # when the loop is to be woken by them again
-        self._loop = loop
+    def __init__(self, reactor: Reactor, tell: Tell, heard: Callable[[Running, Read], None]) -> None:
+        """`heard` gets what they say besides."""
+        self.timer = reactor.timer(self.hear)
+        self._reactor = reactor
+        self._tell = tell
+        self._heard = heard
         self._epoll: select.epoll | None = None
         # By descriptor: how to receive, and the credentials that come with what the worker itself says.
         self._beating: dict[int, tuple[Callable[[int, int, int], Datagram], object, Running]] = {}
@@ -39,10 +43,10 @@ class Beats:
         """Hear a worker here from now on. Raises OSError; then nothing has changed."""
         if self._epoll is None:
             epoll = select.epoll()
-            self._loop.watch(epoll.fileno(), self.hear, ONCE)
+            self._reactor.watch(epoll.fileno(), self.hear, ONCE)
             self._epoll = epoll
         self._epoll.register(channel.fd, select.EPOLLIN)
-        self._loop.unwatch(channel.fd)
+        self._reactor.unwatch(channel.fd)
         self._beating[channel.fd] = channel.receive, channel.own, running
 
     def remove(self, fd: int) -> None:
@@ -68,11 +72,11 @@ class Beats:
                 beats.append(running.serial)
             elif running.channel is not None:
                 read = running.channel.read(running.pid, running.uid, first=received)
-                self._loop.children.heard(running, read)
+                self._heard(running, read)
         if beats:
-            self._loop.tell(ev.Beats(tuple(beats)))
+            self._tell(ev.Beats(tuple(beats)))
         if ready:
-            self.deadline = time.monotonic() + PAUSE
+            self.timer.arm(time.monotonic() + PAUSE)
         else:
-            self.deadline = NEVER
-            self._loop.rewatch(self._epoll.fileno(), ONCE)
+            self.timer.arm(NEVER)
+            self._reactor.rewatch(self._epoll.fileno(), ONCE)

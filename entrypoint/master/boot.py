@@ -67,7 +67,7 @@ def run_command(command: tuple[str, ...], workers: int | None) -> int:
 def _import_master() -> None:
     import select  # noqa: F401 - all of these are used later
 
-    from entrypoint.master import kernel, log, loop, observer, sockets, spawn, terminal  # noqa: F401
+    from entrypoint.master import kernel, log, observer, shell, sockets, spawn, terminal  # noqa: F401
 
     if os.getpid() != 1:
         import ctypes  # noqa: F401
@@ -113,8 +113,8 @@ def _run(
 ) -> int:
     from entrypoint.master import kernel, terminal
     from entrypoint.master.log import Log
-    from entrypoint.master.loop import Loop
     from entrypoint.master.reloading import Source
+    from entrypoint.master.shell import Shell
     from entrypoint.master.spawn import Surroundings
 
     kernel.standard_descriptors()
@@ -155,23 +155,20 @@ def _run(
     log.emit("info", "master_started", pid=os.getpid(), version=_version(), config=spec.path, sha256=spec.sha256[:12])
     signals = kernel.Signals(handled)
     log.keep_descriptor()
-    loop = Loop(spec, Source(*source), around, signals=signals, sockets=sockets, observed=observed, log=log)
-    loop.children.readers.add(loader_pid)  # it may still be on its way out
+    shell = Shell(spec, Source(*source), around, signals=signals, sockets=sockets, observed=observed, log=log)
+    if loader_pid:  # it may still be on its way out
+        shell.reaper.expect(loader_pid, lambda _outcome: kernel.reap(loader_pid))
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
     gc.enable()
     spared.end()
-    exit_order = loop.run()
+    exit_order = shell.run()
     try:
         if tty is not None:
             terminal.take_back(tty)
-        if loop.control is not None:
-            loop.control.close()
-        for held in (loop.sockets, observed):
-            if held is not None:
-                held.unlink()
-        if last := loop.output.last(exit_order.serial):
+        shell.close()
+        if last := shell.output.last(exit_order.serial):
             exit_order = exit_order._replace(fields={**exit_order.fields, "last_output": last})
-        _say_goodbye(spec, exit_order, log, began, loop.children.orphans, quiet=init_mode)
+        _say_goodbye(spec, exit_order, log, began, shell.reaper.orphans, quiet=init_mode)
     finally:
         os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
 

@@ -13,10 +13,15 @@ from entrypoint.core import events as ev
 from entrypoint.master import kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entrypoint.config.spec import Process
     from entrypoint.core import actions as act
-    from entrypoint.master.children import Running
-    from entrypoint.master.loop import Loop
+    from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
+
+    Spawn = Callable[[act.Spawn, list[int]], Running | None]
+    from entrypoint.master.part import Tell
 
 MAX_PENDING = 16 << 20  # bytes that it has not read; more, and it does not work any more
 MAX_LINE = 4096
@@ -36,9 +41,12 @@ class Helper:
 
     name = ""
 
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
+    def __init__(self, reactor: Reactor, tell: Tell, spawn: Spawn) -> None:
+        """`spawn` starts a process with these descriptors as 3, 4 and so on."""
         self.pid = 0
+        self._reactor = reactor
+        self._tell = tell
+        self._spawn = spawn
         self._ours = -1
         self._pending = bytearray()
         self._rest = b""
@@ -50,25 +58,28 @@ class Helper:
         try:
             ours, theirs = (s.detach() for s in _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM))
         except OSError as error:
-            self.loop.tell(ev.SpawnRefused(order.serial, f"cannot spawn {self.name}: {error.strerror}"))
+            self._tell(ev.SpawnRefused(order.serial, f"cannot spawn {self.name}: {error.strerror}"))
             return
         os.set_blocking(ours, False)
-        self.loop.children.spawn(order, [theirs, *self.descriptors()])
+        running = self._spawn(order, [theirs, *self.descriptors()])
         os.close(theirs)
-        running = self.loop.children.by_serial.get(order.serial)
         if running is None:
             os.close(ours)
             return
         self._ours, self.pid = ours, running.pid
-        self.loop.watch(ours, self._ready)
+        self._reactor.watch(ours, self._ready)
         self.begin()
 
     def ended(self, running: Running) -> None:
-        """A child of the master's has ended; perhaps this one."""
+        """A process has ended; perhaps this one."""
         if running.pid == self.pid:
             self.close()
 
     # -- for those that are one ------------------------------------------------------------------------------
+
+    def stop(self, signum: int) -> bool:  # noqa: ARG002 - some have a way of their own
+        """Do what the signal asks for in another way; whether there is one."""
+        return False
 
     def descriptors(self) -> list[int]:
         """What it gets as 4, 5 and so on."""
@@ -105,7 +116,7 @@ class Helper:
         """Be called when it can be written to, if there is something left to write."""
         if wanted != self._writing:
             self._writing = wanted
-            self.loop.rewatch(self._ours, select.EPOLLIN | (select.EPOLLOUT if self._writing else 0))
+            self._reactor.rewatch(self._ours, select.EPOLLIN | (select.EPOLLOUT if self._writing else 0))
 
     def _ready(self) -> None:
         if self._writing:
@@ -132,7 +143,7 @@ class Helper:
     def close(self) -> None:
         """Hang up."""
         if self._ours >= 0:
-            self.loop.unwatch(self._ours)
+            self._reactor.unwatch(self._ours)
             os.close(self._ours)
         self._ours = -1
         self.pid = 0

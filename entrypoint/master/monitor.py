@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.master.helper import Helper
 from entrypoint.monitor.messages import Follow, Forget, Loaded, Watch, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from entrypoint.config.spec import Pool, Spec
-    from entrypoint.core import actions as act
-    from entrypoint.master.children import Running
-    from entrypoint.master.loop import Loop
+    from entrypoint.master.helper import Spawn
+    from entrypoint.master.log import Log
+    from entrypoint.master.part import Orders, Tell
+    from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
 
 def needed(spec: Spec) -> bool:
@@ -31,8 +35,27 @@ class Monitor(Helper):
 
     name = "monitor"
 
-    def __init__(self, loop: Loop) -> None:
-        super().__init__(loop)
+    def __init__(
+        self,
+        reactor: Reactor,
+        tell: Tell,
+        spawn: Spawn,
+        log: Log,
+        *,
+        workers: Mapping[int, Running],
+        inodes: Callable[[Running], tuple[int, ...]],
+        file_changed: Callable[[], None],
+    ) -> None:
+        """`workers` are those that run, by serial; `inodes` those of the sockets that one has inherited.
+
+        `file_changed` is called when the configuration file has another content.
+        """
+        super().__init__(reactor, tell, spawn)
+        self.orders: Orders = {act.Inspect: self.inspect}
+        self._log = log
+        self._workers = workers
+        self._inodes = inodes
+        self._file_changed = file_changed
         self._follow: Follow | None = None
         self._watches: dict[tuple[int, str], Watch] = {}
 
@@ -59,15 +82,17 @@ class Monitor(Helper):
             self._follow = self._follow._replace(sha256=sha256)
             self.send(encode(Loaded(sha256)))
 
-    def watch(self, running: Running, order: act.Inspect) -> None:
+    def inspect(self, order: act.Inspect) -> None:
         """Have a worker looked at, or no longer."""
+        running = self._workers.get(order.serial)
+        if running is None or not running.alive:
+            return
         if order.kind == "live" and order.probe is None:
             self._forget(running.serial, order.kind)
             return
-        sockets, template = self.loop.sockets, running.template
-        inodes = sockets.inodes(template.sockets, running.slot) if sockets and template.sockets else ()
+        process = running.template.process
         watch = Watch(
-            running.serial, running.pid, order.kind, order.probe, inodes, 0.0, template.process, running.identity
+            running.serial, running.pid, order.kind, order.probe, self._inodes(running), 0.0, process, running.identity
         )
         self._watches[running.serial, order.kind] = watch
         self.send(encode(watch))
@@ -87,14 +112,14 @@ class Monitor(Helper):
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
         if saw == "config":
-            self.loop.reloader.file_changed()
+            self._file_changed()
         elif saw == "ready" and self._watches.pop((serial, "ready"), None):
-            self.loop.tell(ev.Proved(serial))
+            self._tell(ev.Proved(serial))
         elif saw == "blind" and self._watches.pop((serial, "ready"), None):
-            self.loop.tell(ev.Hidden(serial, reason))
+            self._tell(ev.Hidden(serial, reason))
         elif saw == "not_live" and self._watches.pop((serial, "live"), None):
-            self.loop.tell(ev.NotLive(serial, reason))
+            self._tell(ev.NotLive(serial, reason))
         elif saw == "failing" and (serial, kind) in self._watches:
-            running = self.loop.children.by_serial.get(serial)
+            running = self._workers.get(serial)
             if running is not None:
-                self.loop.log_worker("warning", "probe_failing", running, kind=kind, error=reason)
+                self._log.emit("warning", "probe_failing", **running.fields, kind=kind, error=reason)

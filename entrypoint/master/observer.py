@@ -9,13 +9,15 @@ from __future__ import annotations
 import marshal
 from typing import TYPE_CHECKING
 
-from entrypoint.core import status
 from entrypoint.master.helper import Helper
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from entrypoint.master.loop import Loop
+    from entrypoint.master.helper import Spawn
+    from entrypoint.master.part import Tell
+    from entrypoint.master.reactor import Reactor
+    from entrypoint.master.snapshot import Snapshot
 
 
 class Observer(Helper):
@@ -23,9 +25,10 @@ class Observer(Helper):
 
     name = "observer"
 
-    def __init__(self, loop: Loop, listener: int) -> None:
-        super().__init__(loop)
+    def __init__(self, reactor: Reactor, tell: Tell, spawn: Spawn, listener: int, snapshot: Snapshot) -> None:
+        super().__init__(reactor, tell, spawn)
         self._listener = listener
+        self._snapshot = snapshot
 
     def descriptors(self) -> list[int]:
         """Where it accepts."""
@@ -42,14 +45,9 @@ class Observer(Helper):
             return
         answer: dict[str, Any] = {"id": number, "ok": True}
         if what == "ping":
-            core = self.loop.core
-            answer |= {
-                "phase": status.phase(core),
-                "ready": status.readiness(core),
-                "startup": status.startup(core),
-            }
+            answer |= self._snapshot.health()
         elif what == "snapshot":
-            answer["snapshot"] = self.loop.requests.snapshot()
+            answer["snapshot"] = self._snapshot.metrics()
         else:
             return
         # It runs on the same interpreter, and JSON would take the master longer than all the rest of it.

@@ -14,15 +14,19 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from entrypoint.config.signals import signal
-from entrypoint.core.model import NEVER
 from entrypoint.master.helper import Helper
+from entrypoint.master.reactor import NEVER
 
 if TYPE_CHECKING:
     from typing import Any
 
     from entrypoint.config.spec import Spec
-    from entrypoint.master.children import Running
-    from entrypoint.master.loop import Loop
+    from entrypoint.master.helper import Spawn
+    from entrypoint.master.log import Log
+    from entrypoint.master.part import Tell
+    from entrypoint.master.pipes import Pipes
+    from entrypoint.master.reactor import Reactor
+    from entrypoint.master.running import Running
 
 REMEMBERED = 64  # workers that have ended, by their last lines
 PATIENCE = 0.2  # seconds that the log waits for a worker's last lines
@@ -35,44 +39,15 @@ def needed(spec: Spec) -> bool:
     return any(pool.output == "json" for pool in spec.pools)
 
 
-class Pipes:
-    """The two pipes of one worker. The write ends are only passed on."""
-
-    __slots__ = ("readers", "writers")
-
-    def __init__(self, uid: int | None) -> None:
-        """`uid`: whose they are, if not the master's: programs open /dev/stdout anew. Raises OSError."""
-        out = os.pipe2(os.O_CLOEXEC)
-        try:
-            error = os.pipe2(os.O_CLOEXEC)
-        except OSError:
-            for fd in out:
-                os.close(fd)
-            raise
-        self.readers, self.writers = (out[0], error[0]), (out[1], error[1])
-        for fd in self.readers:
-            os.set_blocking(fd, False)
-        if uid is not None:
-            for fd in self.writers:
-                try:
-                    os.fchown(fd, uid, -1)
-                except OSError:  # what is open stays usable
-                    pass
-
-    def close(self, fds: tuple[int, ...]) -> None:
-        """Close some of the ends."""
-        for fd in fds:
-            os.close(fd)
-
-
 class Output(Helper):
     """The pipes that are open; a new logger gets all of them again."""
 
     name = "logger"
 
-    def __init__(self, loop: Loop) -> None:
-        super().__init__(loop)
-        self.deadline = NEVER  # when the log has waited long enough
+    def __init__(self, reactor: Reactor, tell: Tell, spawn: Spawn, log: Log) -> None:
+        super().__init__(reactor, tell, spawn)
+        self._log = log
+        self._timer = reactor.timer(self.end_wait)  # the log has waited long enough
         self._open: dict[int, tuple[bytes, tuple[int, int]]] = {}  # what to tell of it, and its read ends, by serial
         self._ended: set[int] = set()  # those of them whose worker has ended
         self._last: dict[int, list[str]] = {}  # last lines of workers that have ended; empty until they are told
@@ -128,14 +103,14 @@ class Output(Helper):
         """Let the log wait a little for its last lines."""
         if self._ours >= 0 and serial in self._open and not self._last.get(serial):
             self._awaited.add(serial)
-            self.deadline = time.monotonic() + PATIENCE
-            self.loop.log.held = True
+            self._timer.arm(time.monotonic() + PATIENCE)
+            self._log.held = True
 
     def end_wait(self) -> None:
         """They were told, or were not in time."""
         self._awaited.clear()
-        self.deadline = NEVER
-        self.loop.log.held = False
+        self._timer.arm(NEVER)
+        self._log.held = False
 
     def _remember(self, serial: int) -> list[str]:
         lines = self._last.setdefault(serial, [])
@@ -154,7 +129,7 @@ class Output(Helper):
         except (ValueError, RecursionError):
             return
         if "dropped" in said:
-            self.loop.log.dropped += int(said["dropped"])
+            self._log.dropped += int(said["dropped"])
         elif "last" in said:
             self._remember(said["last"])[:] = said["lines"]
             self._awaited.discard(said["last"])

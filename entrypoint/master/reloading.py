@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 from entrypoint.config.signals import signal
 from entrypoint.core import actions as act
-from entrypoint.core import events as ev
-from entrypoint.core.model import NEVER
 from entrypoint.master import kernel, loader
-from entrypoint.master.log import wall_clock
+from entrypoint.master.log import timestamp, wall_clock
+from entrypoint.master.reactor import NEVER
 
 if TYPE_CHECKING:
-    from entrypoint.config.spec import Spec
-    from entrypoint.master.loop import Loop
+    from collections.abc import Callable
+    from typing import Any
+
+    from entrypoint.config.spec import Socket, Spec
+    from entrypoint.master.log import Log
+    from entrypoint.master.part import Orders
+    from entrypoint.master.reactor import Reactor
+    from entrypoint.master.reaper import Reaper
 
 LOAD_TIME = 30.0  # seconds; a reader that takes longer hangs on a dead file system
 CHUNK = 1 << 16
@@ -36,13 +41,36 @@ class Source:
 class Reloader:
     """One reading at a time; what is asked for meanwhile waits its turn."""
 
-    def __init__(self, loop: Loop, source: Source, spec: Spec) -> None:
-        self.loop = loop
+    def __init__(
+        self,
+        source: Source,
+        spec: Spec,
+        reactor: Reactor,
+        reaper: Reaper,
+        log: Log,
+        *,
+        bind: Callable[[tuple[Socket, ...]], str],
+        read: Callable[[str], None],
+        done: Callable[[act.Reload, Spec | None, tuple[str, ...]], None],
+    ) -> None:
+        """`spec` is what the master runs by.
+
+        `bind` gets the sockets of a new one, and says why that is not possible; `read` is told the hash of what was
+        read, whatever came of it; `done` gets the new configuration, or why there is none.
+        """
+        self.orders: Orders = {act.Reload: self.request}
         self.source = source
         self.sha256 = spec.sha256
         self.loaded_at = wall_clock()
         self.error = ""  # why the latest reading changed nothing
-        self.deadline = NEVER
+        self._spec = spec
+        self._reactor = reactor
+        self._reaper = reaper
+        self._log = log
+        self._bind = bind
+        self._tell_read = read
+        self._tell_done = done
+        self._timer = reactor.timer(self._give_up)
         self._queue: list[act.Reload] = []
         self._pid = 0
         self._fd = -1
@@ -50,13 +78,13 @@ class Reloader:
 
     def file_changed(self) -> None:
         """The file does not say any more what the master runs by."""
-        self.loop.log.emit("info", "config_changed", config=self.source.path)
+        self._log.emit("info", "config_changed", config=self.source.path)
         self.request(act.Reload(roll_all=False))
 
     def request(self, order: act.Reload) -> None:
         """Read the configuration as soon as nobody does; requests that nobody waits for are one."""
         if not self.source.path:
-            self.loop.tell(ev.SpecChanged(self.loop.core.spec, order.roll_all, order.asker))
+            self._tell_done(order, self._spec, ())
             return
         waiting = self._queue[1:] if self._pid else self._queue
         for number, other in enumerate(waiting, len(self._queue) - len(waiting)):
@@ -80,9 +108,9 @@ class Reloader:
             kernel.unblock_signals()
         os.set_blocking(fd, False)
         self._pid, self._fd = pid, fd
-        self.deadline = time.monotonic() + LOAD_TIME
-        self.loop.children.readers.add(pid)
-        self.loop.watch(fd, self._read)
+        self._timer.arm(time.monotonic() + LOAD_TIME)
+        self._reaper.expect(pid, lambda _outcome: kernel.reap(pid))
+        self._reactor.watch(fd, self._read)
 
     def _read(self) -> None:
         try:
@@ -93,12 +121,11 @@ class Reloader:
         if not data:
             self._finish(loader.answer(self.source.path, bytes(self._data)))
 
-    def due(self, now: float) -> None:
-        """Give up on a reader that hangs."""
-        if now >= self.deadline:
-            self._kill()
-            error = f"cannot load {self.source.path}: reading it takes longer than {LOAD_TIME:g} s"
-            self._finish(loader.Answer(None, (), (error,)))
+    def _give_up(self) -> None:
+        """The reader hangs."""
+        self._kill()
+        error = f"cannot load {self.source.path}: reading it takes longer than {LOAD_TIME:g} s"
+        self._finish(loader.Answer(None, (), (error,)))
 
     def stop(self) -> None:
         """The master is on its way out: a reader would hold on to its sockets."""
@@ -108,7 +135,7 @@ class Reloader:
             self._forget()
 
     def _kill(self) -> None:
-        if self._pid in self.loop.children.readers:  # not reaped yet: the pid is its own
+        if self._reaper.is_expected(self._pid):
             kernel.send(self._pid, signal.SIGKILL)
 
     def _finish(self, answer: loader.Answer) -> None:
@@ -116,26 +143,36 @@ class Reloader:
         self._done(answer)
 
     def _forget(self) -> None:
-        self.loop.unwatch(self._fd)
+        self._reactor.unwatch(self._fd)
         os.close(self._fd)
-        self._pid, self._fd, self.deadline = 0, -1, NEVER
+        self._pid, self._fd = 0, -1
+        self._timer.arm(NEVER)
         self._data.clear()
 
     def _done(self, answer: loader.Answer) -> None:
         order = self._queue.pop(0)
         errors = answer.errors
         if answer.spec is not None:
-            error = self.loop.bind(answer.spec)
+            error = self._bind(answer.spec.sockets)
             errors = (error,) if error else ()
         if answer.sha256:
-            self.loop.followed(answer.sha256)
+            self._tell_read(answer.sha256)
         if answer.spec is None or errors:
             self.error = "; ".join(errors)[:1000]
-            self.loop.tell(ev.SpecRejected(errors, order.asker))
+            self._tell_done(order, None, errors)
         else:
             self.error = ""
-            self.sha256, self.loaded_at = answer.spec.sha256, wall_clock()
+            self._spec, self.sha256, self.loaded_at = answer.spec, answer.spec.sha256, wall_clock()
             for warning in answer.warnings:
-                self.loop.log.emit("warning", "config_warning", reason=warning)
-            self.loop.take(answer.spec, order)
+                self._log.emit("warning", "config_warning", reason=warning)
+            self._tell_done(order, answer.spec, ())
         self._next()
+
+    def describe(self) -> dict[str, Any]:
+        """The configuration as the status shows it."""
+        return {
+            "path": self.source.path,
+            "sha256": self.sha256,
+            "loaded_at": timestamp(self.loaded_at),
+            "error": self.error,
+        }

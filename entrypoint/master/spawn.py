@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from entrypoint.config.environment import worker_environment
 from entrypoint.config.record import Record
 from entrypoint.master import kernel
-from entrypoint.master.programs import FAR, NEAR, is_near, places
+from entrypoint.master.programs import FAR, NEAR, Programs, is_near, places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from entrypoint.config.environment import Identity
     from entrypoint.config.spec import Process
     from entrypoint.master.kernel import Prctl
-    from entrypoint.master.programs import Programs
 
 FIRST_SOCKET = 3  # SD_LISTEN_FDS_START in sd_listen_fds(3)
 OOM_SCORE_RAISE = 100  # of 1000: enough for the kernel to prefer a worker to the master
@@ -60,40 +59,44 @@ class Task(Record):
 
 
 class Child(Record):
-    """A new process; what `status` reads as is for `outcome`."""
+    """A new process."""
 
     pid: int
-    status: int  # -1: its program has been executed
-    program: tuple[str, str | None] | None = None  # for `outcome`: its name and PATH
+    status: int  # until its end it reads as what `Spawner.outcome` understands; -1: the program has been executed
+    program: tuple[str, str | None] | None = None  # its name, and PATH, where the way of the next one depends on it
 
 
-def spawn(around: Surroundings, task: Task, programs: Programs | None = None) -> Child:
-    """Start a process, by a fork unless `programs` has its program.
+class Spawner:
+    """Starts processes."""
 
-    Raises OSError when the kernel makes no process or no pipe.
-    """
-    process, environ, program = task.process, None, None
-    special = _is_special(process)
-    if not _needs_child(task):
-        # Everything that can be done before the fork is: the child pays for each page that it touches.
-        environ = _environment(around, task)
-        if programs is not None and _is_plain(around, task, environ, special=special):
-            argv = process.argv if task.foreground or task.bare else _expand(process.argv, environ)
-            if pid := programs.start(around, argv, environ, _descriptors(around, task)):
-                _prefer(around, task, pid)
-                return Child(pid, -1)
-            program = argv[0], environ.get("PATH")
-    pid, status = _fork(around, task, environ, programs.devices if program and programs else None, special=special)
-    _prefer(around, task, pid)
-    return Child(pid, status, program)
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._programs = Programs()
 
+    def spawn(self, task: Task) -> Child:
+        """Start one. Raises OSError when the kernel makes no process or no pipe."""
+        around, process = self._around, task.process
+        environ = program = devices = None
+        special = _is_special(process)
+        if not _needs_child(task):
+            # Everything that can be done before the fork is: the child pays for each page that it touches.
+            environ = _environment(around, task)
+            if _is_plain(around, task, environ, special=special):
+                argv = _argv(task, environ)
+                if pid := self._programs.start(around, argv, environ, _descriptors(around, task)):
+                    _prefer(around, task, pid)
+                    return Child(pid, -1)
+                program, devices = (argv[0], environ.get("PATH")), self._programs.devices
+        pid, status = _fork(around, task, environ, devices, special=special)
+        _prefer(around, task, pid)
+        return Child(pid, status, program)
 
-def outcome(child: Child, told: bytes, programs: Programs) -> str:
-    """What `status` of a child said until its end: empty, its program has been executed; else why it cannot be."""
-    error = told.lstrip(NEAR + FAR)
-    if child.program is not None and not error:
-        programs.executed(*child.program, told)
-    return error.decode("utf-8", "replace")
+    def outcome(self, child: Child, told: bytes) -> str:
+        """What it means that `status` read like this until its end: empty, the program was executed; else why not."""
+        error = told.lstrip(NEAR + FAR)
+        if child.program is not None and not error:
+            self._programs.executed(*child.program, told)
+        return error.decode("utf-8", "replace")
 
 
 def _prefer(around: Surroundings, task: Task, pid: int) -> None:
@@ -211,7 +214,7 @@ def _child(
             _limits(process)
         if environ is None:
             environ = _environment(around, task)
-        argv = process.argv if task.foreground or task.bare else _expand(process.argv, environ)
+        argv = _argv(task, environ)
         if task.foreground or _is_told_its_pid(task):
             _claim(environ)
         if special:
@@ -297,6 +300,11 @@ def _place(process: Process) -> None:
         except OSError as error:
             # Not the path: it may hold text from the environment, which is not for the log.
             raise StartError(f"cannot change to the directory of cwd: {error.strerror}") from None
+
+
+def _argv(task: Task, environ: Mapping[str, str]) -> tuple[str, ...]:
+    words = task.process.argv
+    return words if task.foreground or task.bare else _expand(words, environ)
 
 
 def _expand(words: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from tests.helm.harness import CHART, CI, ROOT, ci_file, helm
 if TYPE_CHECKING:
     from pathlib import Path
 
-GENERATED = ("values.schema.json", "README.md", "files/alerts.yaml", "files/dashboard.json")
+GENERATED = ("values.schema.json", "README.md")
 CHART_YAML = yaml.safe_load((CHART / "Chart.yaml").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
-RULES = ROOT / "monitoring/alerts.yaml"
-DASHBOARD = ROOT / "monitoring/dashboard.json"
+RULES = ROOT / "helm/entrypoint/files/alerts.yaml"
+DASHBOARD = ROOT / "helm/entrypoint/files/dashboard.json"
 
 GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 SELECTOR = re.compile(r"\b(entrypoint_\w+|up)\b(?:\{([^}]*)\})?")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCENARIOS = ROOT / "monitoring/alerts_test.yaml"
-FILES = ("monitoring/alerts.yaml", "monitoring/dashboard.json", "docs/ALERTS.md")
+FILES = ("helm/entrypoint/files/alerts.yaml", "helm/entrypoint/files/dashboard.json", "docs/ALERTS.md")
 
 
 def run(*argv: str | Path, cwd: Path = ROOT) -> str:
