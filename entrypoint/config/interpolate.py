@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}|\$\{")
 
 
 def interpolate(text: str, environ: Mapping[str, str]) -> str:
@@ -16,18 +13,22 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
 
     Raises ValueError for a name that is not set and has no default, and for a malformed reference.
     """
-
-    def value(match: re.Match[str]) -> str:
-        if match[0] == "$${":
-            return "${"
-        name, default = match[1], match[3]
-        if name is None:
+    out: list[str] = []
+    at = 0
+    while (found := text.find("${", at)) >= 0:
+        if found > at and text[found - 1] == "$":
+            out += text[at : found - 1], "${"
+            at = found + 2
+            continue
+        end = text.find("}", found)
+        name, given, default = text[found + 2 : end].partition(":-")
+        if end < 0 or not (name.isascii() and name.isidentifier()):
             raise ValueError("not a ${NAME} or ${NAME:-default} (a literal ${ is written $${)")
-        found = environ.get(name)
-        if default is not None:
-            return found or default
-        if found is None:
+        value = environ.get(name)
+        if given:
+            value = value or default
+        elif value is None:
             raise ValueError(f"variable {name} is not set (a default is written ${{{name}:-default}})")
-        return found
-
-    return _REFERENCE.sub(value, text)
+        out += text[at:found], value
+        at = end + 1
+    return "".join((*out, text[at:]))

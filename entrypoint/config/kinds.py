@@ -7,10 +7,10 @@ it. `entrypoint.config.fields` composes them into the table of all keys.
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.config import units
+from entrypoint.config.signals import NUMBERS, signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ JSON = dict[str, Any]
 _TEXT: JSON = {"type": ["string", "number", "boolean"]}
 _INTERPOLATED: JSON = {"type": "string", "pattern": r"\$\{"}
 MAX_WORKERS = 10_000
-SIGNAL_NAMES = tuple(sorted(name[3:] for name in signal.Signals.__members__ if name.startswith("SIG")))
+SIGNAL_NAMES = tuple(sorted(NUMBERS))
 SIGNAL = rf"(SIG)?({'|'.join(SIGNAL_NAMES)})|[0-9]{{1,2}}"
 
 

@@ -77,7 +77,7 @@ def scalar(text: str, source: str, *, literal: bool = False) -> Node:
 
 def parse(text: str, source: str = "") -> Node | None:
     """The tree of a YAML text, None for an empty one; raises TreeError."""
-    loader: type[Any] = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+    loader: type[Any] = getattr(yaml, "CSafeLoader", None) or yaml.SafeLoader
     try:
         parser = loader(text)
         try:

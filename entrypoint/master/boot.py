@@ -11,7 +11,7 @@ import sys
 import time
 
 from entrypoint.master import loader
-from entrypoint.master.spared import typing
+from entrypoint.master.spared import few
 
 TYPE_CHECKING = False  # `typing` is imported while the configuration is being read
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: t
     """Run the pools of a configuration file; returns the exit code."""
     began = time.monotonic()
     gc.disable()  # everything that is made from here to the loop stays
-    spared = typing()
+    spared = few()
     try:
         pid, fd = loader.start(path, sets, workers, command)
     except OSError:  # no process to be had: read it here, at the cost of some memory
@@ -52,7 +52,7 @@ def run_command(command: tuple[str, ...], workers: int | None) -> int:
     """Run one command without a configuration: init mode, or a pool when `workers` is more than one."""
     gc.disable()
     began = time.monotonic()
-    spared = typing()
+    spared = few()
     from entrypoint.config.errors import ConfigError
     from entrypoint.config.initmode import init_spec
 

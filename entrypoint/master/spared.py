@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _collections_abc
 import os
 import sys
+from _collections import deque  # type: ignore[import-not-found] # where `collections` has it; typeshed leaves it out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,25 +35,28 @@ class Spared:
                 del sys.modules[name]
 
 
-def typing() -> Spared:
-    """Spare the module `typing`, which takes 10 ms and half a megabyte with all that it imports.
+# Of modules that take 10 ms and half a megabyte with all that they import, the names that our own ask them for:
+# annotations are what `typing` is for, and nobody evaluates those.
+FEW = {
+    "typing": {"TYPE_CHECKING": False, "Any": object, "NoReturn": None},
+    "collections": {"deque": deque, "abc": _collections_abc},
+}
 
-    Annotations are all that our modules need it for, and nobody evaluates those. Who does ask for something else of it
-    gets that of the real one.
-    """
-    spared = Spared("typing")
 
-    def real(name: str) -> object:
-        if name.startswith("__"):  # a question of the import system about the module itself
-            raise AttributeError(name)
-        spared.end()
-        import typing
-
-        return getattr(typing, name)
-
-    for stand_in in spared.stand_ins.values():
-        vars(stand_in).update(TYPE_CHECKING=False, Any=object, NoReturn=None, __getattr__=real)
+def few() -> Spared:
+    """Let these names stand in for their modules. Who asks for something else gets that of the real one."""
+    spared = Spared(*FEW)
+    for module, stand_in in spared.stand_ins.items():
+        vars(stand_in).update(FEW[module], __getattr__=lambda name, module=module: _real(spared, module, name))
+    sys.modules["collections.abc"] = _collections_abc  # as `collections` itself has it
     return spared
+
+
+def _real(spared: Spared, module: str, name: str) -> object:
+    if name.startswith("__"):  # a question of the import system about the module itself
+        raise AttributeError(name)
+    spared.end()
+    return getattr(__import__(module), name)
 
 
 def _no_hooks(**_hooks: object) -> None:
