@@ -87,10 +87,11 @@ ALERTS = (
         "0m",
         "max_over_time(entrypoint_pool_failed[15m]) == 1",
         "{{ $labels.pool }} has failed, and its master ends for it.",
-        "A critical pool had `restart.give_up_after` failures in a row, or its command cannot be executed. The master "
-        "stops everything and exits with the code of the worker. Pools with `critical: false` are tried for ever: see "
+        "A critical pool had `restart.give_up_after` failures in a row, or its command cannot be executed, or "
+        "one with `restart.policy: never` had a worker that ended with an error. The master stops everything, after "
+        "the other jobs, and exits with the code of the worker. Pools with `critical: false` are tried for ever: see "
         "EntrypointPoolDown.",
-        "`giving_up` in the log, the `worker_exited` lines before it, the container's termination message.",
+        "`giving_up`, `pool_failed` in the log, the `worker_exited` lines before, the container's termination message.",
         "Repair what the workers die of; it is most often their configuration, or something they need at boot.",
     ),
     Alert(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.config import addresses, build_pool, cgroup, envfiles, grace, users
+from entrypoint.config import addresses, build_pool, envfiles, grace, users
+from entrypoint.config.auto import auto_workers
 from entrypoint.config.fields import SIGNAL_DEFAULTS
 from entrypoint.config.initmode import auto_drain_delay
 from entrypoint.config.scalars import MAX_TEXT, mapped_signal
@@ -25,6 +26,7 @@ from entrypoint.config.spec import (
     Spec,
 )
 from entrypoint.config.units import format_duration, format_signal, shorten
+from entrypoint.linux import cgroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -234,7 +236,7 @@ class Builder:
                 return 1, auto
         if self.limits is None:
             self.limits = cgroup.limits()
-        count, warning = cgroup.auto_workers(auto, self.limits, self.environ)
+        count, warning = auto_workers(auto, self.limits, self.environ)
         if warning:
             self.warnings.append(f"pools.{name}.workers: {warning}")
         return count, auto

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping  # noqa: TC003 - loaded already
 from typing import TYPE_CHECKING
 
-from entrypoint.config.record import Record
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Process

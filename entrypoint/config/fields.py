@@ -234,7 +234,10 @@ RESTART = Section(
         "policy",
         choice("always", "on-failure", "never"),
         "always",
-        "Whether a worker that ends by itself is replaced. With `never` and `on-failure` a pool can complete.",
+        "Whether a worker that ends by itself is replaced. With `never` and `on-failure` a pool can complete. With "
+        "`never`, a critical pool has failed once a worker of it ends with an error: it is not ready any more, what "
+        "comes `after` it does not start, and the master ends with that worker's code as soon as no other critical "
+        "pool is left that can still complete.",
     ),
     Field("min_uptime", duration(), "10s", "A worker that ends earlier has failed."),
     Field("give_up_after", integer(0, 1_000_000), "5", "Failures in a row, per pool; 0 = never give up."),
@@ -261,13 +264,15 @@ POOL = Section(
         "after",
         ListOf(name_text("pool"), "list of pools"),
         [],
-        "Start when those pools are ready; stop before them.",
+        "Start when those pools are ready or have completed; stop before them. While one of them has failed (see "
+        "`restart.policy`), never.",
     ),
     Field(
         "critical",
         boolean(),
         "true",
-        "false: its failure or absence affects neither readiness nor the exit code; it is retried for ever.",
+        "false: its failure or absence affects neither readiness nor the exit code; it is retried for ever, or with "
+        "`restart.policy: never` has completed then, and what comes `after` it starts.",
     ),
     Field("ready", READY, {}, "When a worker counts as ready."),
     Field("boot_timeout", duration(), "60s", "From a worker's start to ready; then it has failed. 0 = no limit."),

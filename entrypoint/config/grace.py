@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.config.record import Record
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

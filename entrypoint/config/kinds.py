@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.config import units
-from entrypoint.config.signals import NUMBERS, signal
+from entrypoint.linux.signals import NUMBERS, signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

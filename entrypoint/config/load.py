@@ -12,8 +12,8 @@ from entrypoint.config.errors import EXIT_CONFIG, ConfigError
 from entrypoint.config.fields import ROOT
 from entrypoint.config.initmode import init_spec
 from entrypoint.config.reader import Problems, Reader, TooMuchError
-from entrypoint.config.record import Record
 from entrypoint.config.units import format_duration
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ pipe from the process that reads the configuration to the master.
 
 from __future__ import annotations
 
-from entrypoint.config.record import Record
+from entrypoint.record import Record
 
 
 class Credentials(Record):

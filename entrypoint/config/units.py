@@ -9,8 +9,8 @@ before the first worker can be started.
 
 from __future__ import annotations
 
-from entrypoint.config.signals import NUMBERS, signal_name
 from entrypoint.config.spec import Share
+from entrypoint.linux.signals import NAMES, NUMBERS
 
 MAX_DURATION = 366 * 86400.0
 MAX_SIZE = 2**63 - 1
@@ -127,7 +127,7 @@ def parse_signal(text: str) -> int:
 
 def format_signal(number: int) -> str:
     """`TERM` for 15; the digits for a number without a name."""
-    return signal_name(number)
+    return NAMES.get(number) or str(number)
 
 
 def parse_int(text: str) -> int:

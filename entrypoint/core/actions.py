@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.config.record import Record
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Command, Probe, Socket
@@ -22,10 +22,14 @@ class Spawn(Record):
 
 
 class Signal(Record):
-    """Send a signal to the worker's main process, and to nothing else of its group."""
+    """Send a signal to the worker's main process, and to nothing else of its group.
+
+    `wake`: let it go on afterwards if somebody has stopped it, so that it sees the signal.
+    """
 
     serial: int
     signum: int
+    wake: bool = False
 
 
 class KillTree(Record):

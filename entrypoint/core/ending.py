@@ -69,7 +69,7 @@ def send_stop(m: Master, w: Worker) -> None:
     """Send the stop signal; what is left of the stop deadline is for the worker."""
     end_hook(m, w)
     w.signalled = True
-    m.order(Signal(w.serial, w.pool.spec.stop.signal))
+    m.order(Signal(w.serial, w.pool.spec.stop.signal, wake=True))
     m.arm(w, w.stop_deadline)
     m.report("info", "worker_stopping", w, reason=w.reason or w.cause)
 
@@ -212,6 +212,8 @@ def kill_due(m: Master, w: Worker, now: float, _: None) -> None:
     if not w.killed:
         if w.outcome is None:
             m.report("warning", "worker_killed", w, reason=w.cause, timeout=w.pool.spec.heartbeat.abort_grace)
+        else:
+            m.report("warning", "worker_killed", w, reason="left processes")
         kill(m, w, now)
         return
     m.report("error", "worker_unkillable", w, error="cannot end the process: it is still there after SIGKILL")
@@ -227,7 +229,7 @@ def kill_drain(m: Master, w: Worker, now: float, reason: str) -> None:
         m.ask_to_go(w, reason)
     if w.killed:
         m.arm(w, now + KILL_PATIENCE)
-    elif w.outcome is None and w.pool.spec.stop.timeout is not None:
+    elif w.pool.spec.stop.timeout is not None:
         m.arm(w, min(w.deadline, now + w.pool.spec.stop.timeout))
 
 
@@ -240,7 +242,10 @@ def kill_hurry(m: Master, w: Worker, now: float, _: None) -> None:
 
 
 def exited(m: Master, w: Worker, now: float, event: Exited) -> None:
-    """Its main process is gone; its slot is free when its process group is, too."""
+    """Its main process is gone; its slot is free when its process group is, too.
+
+    What is left of a worker that was to stop has the rest of its time.
+    """
     w.outcome = event.outcome
     w.ended = now
     w.pool.live -= 1
@@ -255,7 +260,7 @@ def exited(m: Master, w: Worker, now: float, event: Exited) -> None:
     if w.state != KILLING:
         m.enter(w, KILLING)
     w.killed = False
-    m.arm(w, w.stop_deadline if stopping and w.pool.status == STOPPING else now + GROUP_GRACE)
+    m.arm(w, w.stop_deadline if stopping else now + GROUP_GRACE)
 
 
 def group_gone(m: Master, w: Worker, now: float, event: GroupGone) -> None:

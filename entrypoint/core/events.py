@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.config.record import Record
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Process, Spec
@@ -36,9 +36,10 @@ class Ticked(Record):
 
 
 class SignalReceived(Record):
-    """The master itself got a signal."""
+    """The master itself got a signal; `of_terminal`: as its terminal sends by itself."""
 
     signum: int
+    of_terminal: bool = False
 
 
 class Spawned(Record):
@@ -63,9 +64,10 @@ class SpawnRefused(Record):
 class Exited(Record):
     """A worker's main process was reaped.
 
-    `alone` is false while other processes of its process group live; they have been sent TERM. `error` says why
-    its program never ran. `chance` is a random number in [0, 1) for the jitter. `cpu` is what it and the children that
-    it waited for took, in seconds; `oom`: the kernel killed it for want of memory.
+    `alone` is false while other processes of its process group live; those without another parent are sent TERM.
+    `error` says why its program never ran. `chance` is a random number in [0, 1) for the jitter. `cpu` is what it and
+    the children that it waited for took, in seconds; `oom`: the kernel killed it for want of memory. `daemon`:
+    something that it started has left its group and lives on.
     """
 
     serial: int
@@ -75,6 +77,7 @@ class Exited(Record):
     chance: float = 0.5
     cpu: float = 0.0
     oom: bool = False
+    daemon: bool = False
 
 
 class GroupGone(Record):

@@ -101,5 +101,5 @@ def abort(m: Master, w: Worker, now: float, cause: str, timeout: float) -> None:
     ending.end_hook(m, w)
     m.enter(w, KILLING)
     w.stop_deadline = NEVER
-    m.order(Signal(w.serial, heartbeat.abort_signal))
+    m.order(Signal(w.serial, heartbeat.abort_signal, wake=True))
     m.arm(w, now + heartbeat.abort_grace)

@@ -11,9 +11,9 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from entrypoint.config.record import Record
 from entrypoint.core.actions import Report
 from entrypoint.core.counters import Counters
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from typing import Any
@@ -200,10 +200,11 @@ class Pool:
         "dependents",
         "desired",
         "executed",
-        "failed",
+        "failure",
         "failures",
         "finished",
         "free",
+        "gave_up",
         "generation",
         "halted",
         "is_helper",
@@ -256,7 +257,8 @@ class Pool:
         self.executed = False  # its program has been executed once
         self.was_ready = False  # all desired workers were ready once
         self.finished = 0  # slots completed (restart policy never, on-failure)
-        self.failed = False  # gave up
+        self.failure = ""  # why it can never be ready any more; only of one that is critical
+        self.gave_up = False  # no worker is started any more
         self.completed = False  # every worker it should run has ended for good
         self.pinned = False  # sized by hand, not by limits
         self.halted = False  # stopped by hand
@@ -274,7 +276,22 @@ class Pool:
     @property
     def is_ready(self) -> bool:
         """All its desired workers are ready, or it has completed."""
-        return self.status == ACTIVE and self.counts[READY] >= self.size
+        return self.status == ACTIVE and not self.failed and self.counts[READY] >= self.size
+
+    @property
+    def failed(self) -> bool:
+        """It is critical, and gave up or had a worker that ended for good with an error."""
+        return bool(self.failure)
+
+    @property
+    def lets_start(self) -> bool:
+        """What comes after it may start, as far as it is concerned."""
+        return self.was_ready and not self.failed
+
+    @property
+    def is_hopeless(self) -> bool:
+        """It waits for what has failed, so it will never start."""
+        return self.status == WAITING and any(p.failed or p.is_hopeless for p in self.after)
 
     @property
     def runs_to_completion(self) -> bool:
@@ -319,6 +336,7 @@ class Master:
         "spec",
         "stall",
         "sweeps",
+        "unheeded",
         "workers",
     )
 
@@ -357,6 +375,7 @@ class Master:
         self.forward_all = any(p.foreground for p in config.pools)  # init mode
         self.held_signals: list[int] = []  # to forward once the worker exists
         self.sweeps = 0
+        self.unheeded: set[int] = set()  # signals that mean nothing, and came
 
     # -- deadlines -------------------------------------------------------------------------------------------
 

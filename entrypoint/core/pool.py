@@ -9,6 +9,7 @@ from entrypoint.core.model import (
     ACTIVE,
     BACKOFF,
     CLOSED,
+    DRAINING,
     KILL,
     NEVER,
     PHASE_DRAINING,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from entrypoint.core.model import Master, Pool, Worker
 
 
+DAEMON = "ended with 0 and left processes: keep it in the foreground"
+LEADER = "the main process did not wait for its children: a shell is to start the program with exec"
 FAILED_BOOTS = ("boot_timeout", "error")  # causes that make the end of a worker a failed boot, however long it took
 
 
@@ -42,7 +45,7 @@ def start(m: Master, pool: Pool, now: float) -> None:
 
 def reconcile(m: Master, pool: Pool, now: float) -> None:
     """Bring the number of workers that stay to the desired one; the oldest go first."""
-    if pool.status != ACTIVE or pool.failed:
+    if pool.status != ACTIVE or pool.gave_up:
         return
     if pool.rollout is not None:
         rollout.advance(m, pool, now)
@@ -131,7 +134,7 @@ def became_ready(m: Master, pool: Pool, now: float) -> None:
 def start_waiting(m: Master, pools: Iterable[Pool], now: float) -> None:
     """Start those of the pools that need not wait any more."""
     for pool in list(pools):
-        if pool.status == WAITING and all(p.was_ready for p in pool.after):
+        if pool.status == WAITING and all(p.lets_start for p in pool.after):
             start(m, pool, now)
 
 
@@ -186,8 +189,14 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     elif not w.reason and not w.cause and reason != "completed":
         killer = " of the OOM killer" if reason == "oom" else ""
         w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
-    if not event.alone:
+    if not event.alone or event.daemon:
         fields["left_processes"] = True
+        young = now - w.born < w.pool.spec.restart.min_uptime
+        if reason == "completed" and young and not w.pool.runs_to_completion:
+            level, fields["error"] = "warning", DAEMON
+            w.pool.last_error = f"{w.pool.name}/{w.slot} {DAEMON}"
+        elif w.state == DRAINING:
+            fields["hint"] = LEADER
     m.report(level, "worker_exited", w, **fields)
 
 
@@ -266,7 +275,7 @@ def settle(m: Master, w: Worker, now: float, chance: float) -> None:
 def replace(m: Master, w: Worker, now: float, delay: float) -> None:
     """Give a worker that ended by itself its successor, unless there is no place for one."""
     pool = w.pool
-    if pool.status != ACTIVE or pool.failed:
+    if pool.status != ACTIVE or pool.gave_up:
         return
     current = pool.rollout
     fresh = current is not None and w.generation == current.generation
@@ -300,31 +309,53 @@ def finish(m: Master, w: Worker, status: int, now: float) -> None:
     pool = w.pool
     pool.finished += 1
     pool.desired = max(0, pool.desired - 1)
-    if status and pool.spec.critical and not m.first_error:
-        m.first_error, m.exit_serial = status, w.serial
-        m.exit_fields = {"pool": pool.name, "slot": w.slot, **(outcome_fields(w.outcome) if w.outcome else {})}
+    if status and pool.spec.critical and not pool.is_init:
+        failed_for_good(m, w, status)
     if pool.desired or pool.workers:
         return
     pool.completed = True
-    m.report("info", "pool_completed", pool)
+    if not pool.failed:
+        m.report("info", "pool_completed", pool)
     if pool.is_init:
         init_finished(m, w, status, now)
         return
     became_ready(m, pool, now)
+    conclude(m, now)
+
+
+def failed_for_good(m: Master, w: Worker, status: int) -> None:
+    """A worker that is not replaced ended with an error: its pool cannot succeed any more, nor what waits for it."""
+    pool = w.pool
+    if not pool.failed:
+        pool.failure = pool.last_error or f"exit code {status}"
+        m.report("debug" if m.forward_all else "error", "pool_failed", pool, error=pool.failure)
+    if not (m.first_error or m.exit_code):
+        m.first_error, m.exit_serial = status, w.serial
+        m.exit_fields = {"pool": pool.name, "slot": w.slot, **(outcome_fields(w.outcome) if w.outcome else {})}
+
+
+def conclude(m: Master, now: float) -> None:
+    """End when the critical pools have completed; when one has failed, as soon as no other can complete any more."""
     critical = [p for p in m.pools.values() if p.spec.critical] or list(m.pools.values())
-    if not all(p.completed for p in critical):
+    done = all(p.completed for p in critical)
+    to_do = [p for p in critical if p.runs_to_completion and not p.completed and not p.is_hopeless]
+    if not done and (to_do or not m.first_error):
         return
     if m.phase in (PHASE_STARTING, PHASE_RUNNING):
         m.exit_code = m.first_error
-        shutdown.begin(m, now, "all pools completed", delay=False)
-    elif m.phase == PHASE_DRAINING:
+        failed = m.pools.get(m.exit_fields.get("pool", ""))
+        reason = f"pool {failed.name} failed: {failed.failure}" if failed else "all pools completed"
+        serving = not done and any(p.counts[READY] for p in m.pools.values())
+        shutdown.begin(m, now, reason, delay=serving)
+    elif m.phase == PHASE_DRAINING and done:
         shutdown.end_drain(m, now)
 
 
 def give_up(m: Master, w: Worker, status: int, why: str, now: float) -> None:
     """A critical pool cannot work: nothing is started in it any more."""
     pool = w.pool
-    pool.failed = True
+    pool.gave_up = True
+    pool.failure = pool.last_error or why
     for other in [o for o in pool.workers.values() if o.state == BACKOFF]:
         worker.happen(m, other, worker.DRAIN, now, "shutdown")
     if m.phase not in (PHASE_STARTING, PHASE_RUNNING):  # a requested stop is on its way; leave it its exit code
@@ -339,7 +370,8 @@ def fail(m: Master, w: Worker, status: int, reason: str, now: float) -> None:
     if w.pool.last_error:
         m.exit_fields["error"] = w.pool.last_error
     # In init mode the line about the exit has said it all, as far as there is anything to say.
-    m.report("debug" if m.forward_all else "error", "giving_up", w, reason=reason, exit_code=m.exit_code)
+    error = {"error": w.pool.last_error} if w.pool.last_error else {}
+    m.report("debug" if m.forward_all else "error", "giving_up", w, reason=reason, exit_code=m.exit_code, **error)
     serving = any(p.counts[READY] for p in m.pools.values())
     shutdown.begin(m, now, reason, delay=serving)
 

@@ -104,7 +104,7 @@ def update(m: Master, pool: Pool, new: spec.Pool, now: float, *, roll: bool) -> 
         pool.limit = new.workers
         pool.pinned = False
         pools.resize(m, pool, new.workers, now)
-    if pool.status not in (ACTIVE, WAITING) or pool.failed:
+    if pool.status not in (ACTIVE, WAITING) or pool.gave_up:
         return 0
     if old.liveness != new.liveness:
         for w in pool.workers.values():

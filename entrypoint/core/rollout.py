@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.core import reload, worker
 from entrypoint.core.actions import RolloutEnded
-from entrypoint.core.model import (
-    BACKOFF,
-    NEVER,
-    READY,
-    STARTING,
-    WAITING,
-    Rollout,
-)
+from entrypoint.core.model import BACKOFF, NEVER, READY, STARTING, WAITING, Rollout
 
 if TYPE_CHECKING:
     from entrypoint.core.model import Master, Pool, Template, Worker

@@ -43,18 +43,25 @@ def readiness(m: Master) -> tuple[bool, str]:
 
 def lacks(pool: Pool) -> str:
     """What a pool has too little of; empty when it is ready."""
-    if pool.completed or pool.removed:
+    if pool.removed:
+        return ""
+    if pool.failed:
+        return f"{pool.name}: failed: {pool.failure}"
+    if pool.completed:
         return ""
     if pool.status == WAITING:
-        return f"{pool.name}: waits for {', '.join(p.name for p in pool.after if not p.was_ready) or 'init'}"
+        return f"{pool.name}: waits for {', '.join(p.name for p in pool.after if not p.lets_start) or 'init'}"
     least = enough(pool)
     ready = pool.counts[READY]
     return "" if ready >= least else f"{pool.name}: {ready} of {least} ready"
 
 
 def startup(m: Master) -> tuple[bool, str]:
-    """Whether every critical pool has had all its workers ready once, and which have not."""
+    """Whether every critical pool has had all its workers ready once, and which have failed, or have not yet."""
+    failed = [lacks(p) for p in m.pools.values() if p.failed and not p.removed]
     waiting = [p.name for p in m.pools.values() if p.spec.critical and not (p.was_ready or p.completed or p.removed)]
+    if failed:
+        return False, "; ".join(failed)
     return not waiting, f"not all ready yet: {', '.join(waiting)}" if waiting else ""
 
 

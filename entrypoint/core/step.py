@@ -170,7 +170,10 @@ def stalled(m: Master, event: Stalled, now: float) -> None:
 def received(m: Master, event: SignalReceived, now: float) -> None:
     """The master got a signal."""
     signum = event.signum
-    what = "forward" if m.forward_all else m.signals.get(signum) or SIGNALS.get(signum, "ignore")
+    what = "forward" if m.forward_all else m.signals.get(signum) or SIGNALS.get(signum, "")
+    if not what and not event.of_terminal and signum not in m.unheeded:
+        m.unheeded.add(signum)
+        m.report("warning", "signal_ignored", signal=signum)
     if what == "forward":
         forward(m, signum)
     elif what == "shutdown":

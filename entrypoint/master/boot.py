@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from entrypoint.master import loader
+from entrypoint.master.configuration import loader
 from entrypoint.master.spared import few
 
 TYPE_CHECKING = False  # `typing` is imported while the configuration is being read
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from entrypoint.config.spec import Spec
     from entrypoint.core.actions import Exit
     from entrypoint.master.log import Log
-    from entrypoint.master.sockets import Sockets
+    from entrypoint.master.sockets.held import Sockets
     from entrypoint.master.spared import Spared
 
 OPERATIONAL, INTERNAL = 1, 70
@@ -67,7 +67,11 @@ def run_command(command: tuple[str, ...], workers: int | None) -> int:
 def _import_master() -> None:
     import select  # noqa: F401 - all of these are used later
 
-    from entrypoint.master import kernel, log, observer, shell, sockets, spawn, terminal  # noqa: F401
+    from entrypoint.linux import kernel, terminal  # noqa: F401
+    from entrypoint.master import log, shell  # noqa: F401
+    from entrypoint.master.helpers import observer  # noqa: F401
+    from entrypoint.master.processes import spawn  # noqa: F401
+    from entrypoint.master.sockets import held  # noqa: F401
 
     if os.getpid() != 1:
         import ctypes  # noqa: F401
@@ -81,7 +85,7 @@ def _wait(path: str, pid: int, fd: int) -> loader.Answer:
     """
     import select
 
-    from entrypoint.config.signals import signal
+    from entrypoint.linux.signals import signal
 
     chunks = []
     poll = select.poll()
@@ -111,11 +115,11 @@ def _run(
     source: tuple[str, tuple[str, ...], int | None, tuple[str, ...]] = ("", (), None, ()),
     loader_pid: int = 0,
 ) -> int:
-    from entrypoint.master import kernel, terminal
+    from entrypoint.linux import kernel, terminal
+    from entrypoint.master.configuration.reloading import Source
     from entrypoint.master.log import Log
-    from entrypoint.master.reloading import Source
+    from entrypoint.master.processes.spawn import Surroundings
     from entrypoint.master.shell import Shell
-    from entrypoint.master.spawn import Surroundings
 
     kernel.standard_descriptors()
     init_mode = any(p.foreground for p in spec.pools)
@@ -132,10 +136,7 @@ def _run(
     except OSError as error:
         print(f"entrypoint: {error}", file=sys.stderr)
         return OPERATIONAL
-    if init_mode:
-        handled = kernel.catchable() - IGNORED_IN_INIT_MODE
-    else:
-        handled = {int(n) for n in kernel.HANDLED} | {number for number, _ in spec.signals}
+    handled = _handled(spec, init_mode=init_mode)
     prctl = None
     if os.getpid() != 1:
         prctl = kernel.Prctl()
@@ -173,11 +174,22 @@ def _run(
         os._exit(exit_order.code)  # nothing is left that an orderly end of the interpreter would do for us
 
 
+def _handled(spec: Spec, *, init_mode: bool) -> set[int]:
+    """The signals that the master catches."""
+    from entrypoint.linux import kernel
+
+    if init_mode:
+        return kernel.catchable() - IGNORED_IN_INIT_MODE
+    handled = {int(n) for n in kernel.HANDLED} | {number for number, _ in spec.signals}
+    # An image may name any signal as the one that stops it: to PID 1 none is to vanish unsaid.
+    return handled | kernel.discarded() if os.getpid() == 1 else handled
+
+
 def _bind(spec: Spec) -> tuple[Sockets | None, Sockets | None]:
     """The workers' sockets and the observer's. Raises OSError with a message for people; then none is held."""
     if not spec.sockets and not spec.observer.enabled:
         return None, None
-    from entrypoint.master.sockets import SocketError, Sockets
+    from entrypoint.master.sockets.held import SocketError, Sockets
 
     sockets, observed = Sockets(), Sockets()
     try:
@@ -195,7 +207,7 @@ IGNORED_IN_INIT_MODE = {21, 22}  # TTIN, TTOU: the kernel's to the master about 
 
 
 def _say_goodbye(spec: Spec, order: Exit, log: Log, began: float, orphans: int, *, quiet: bool) -> None:
-    from entrypoint.config.signals import signal_name
+    from entrypoint.linux.signals import signal_name
     from entrypoint.master import termination
 
     fields = dict(order.fields) if order.code and order.reason and "requested" not in order.reason else {}

@@ -6,8 +6,8 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from entrypoint.config.signals import signal_name
 from entrypoint.core import actions as act
+from entrypoint.linux.signals import signal_name
 from entrypoint.master.reactor import NEVER
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from entrypoint.master.log import Log
-    from entrypoint.master.output import Output
     from entrypoint.master.part import Orders
     from entrypoint.master.reactor import Reactor
     from entrypoint.master.running import Running
@@ -31,15 +30,19 @@ class Journal:
         reactor: Reactor,
         log: Log,
         workers: Mapping[int, Running],
-        output: Output,
+        *,
+        last_lines: Callable[[int], list[str] | None],
         note: Callable[[str, dict[str, Any]], None],
     ) -> None:
-        """`workers` are those that run, by serial; `note` remembers an event."""
+        """`workers` are those that run, by serial.
+
+        `last_lines` of a worker, where they are captured, are still being filled in; `note` remembers an event.
+        """
         self.orders: Orders = {act.Report: self.report}
         self._reactor = reactor
         self._log = log
         self._workers = workers
-        self._output = output
+        self._last_lines = last_lines
         self._note = note
         self._due = NEVER  # when lines are written in any case
         self._waits = False  # for the reader of the log
@@ -56,9 +59,11 @@ class Journal:
             fields["pid"] = running.pid
         for key, value in order.fields.items():
             fields[key] = signal_name(value) if key == "signal" and isinstance(value, int) else value
-        if order.event == "giving_up" and (last := self._output.last(order.serial)) is not None:
+        if order.event == "signal_ignored":
+            meaning = f"signals: {{{fields['signal']}: shutdown}}"
+            fields["hint"] = f"if it is to stop the container, as the STOPSIGNAL of its image: {meaning}"
+        if order.event == "giving_up" and (last := self._last_lines(order.serial)) is not None:
             fields["last_output"] = last
-            self._output.wait_for(order.serial)
         self._log.emit(order.level, order.event, **fields)
         if order.level != "debug":
             self._note(order.event, fields)

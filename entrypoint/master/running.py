@@ -9,23 +9,20 @@ from entrypoint.config.environment import Identity
 if TYPE_CHECKING:
     from entrypoint.core import actions as act
     from entrypoint.core.model import Template
-    from entrypoint.master.notify import Channel
-    from entrypoint.master.spawn import Child
 
 
 class Running:
     """A worker's process."""
 
-    __slots__ = ("alive", "channel", "child", "error", "order", "pid", "refused", "uid", "warned")
+    __slots__ = ("alive", "asked", "error", "order", "pid", "refused", "uid", "warned")
 
-    def __init__(self, order: act.Spawn, child: Child, channel: Channel | None, uid: int) -> None:
+    def __init__(self, order: act.Spawn, pid: int, uid: int) -> None:
         self.order = order
-        self.pid = child.pid
-        self.child: Child | None = child if child.status >= 0 else None  # until it is known what came of its exec
-        self.channel = channel  # what it says about itself
+        self.pid = pid
         self.uid = uid
         self.error = ""  # why its program never ran
         self.alive = True  # not reaped: the pid is its own
+        self.asked = False  # it was told to go
         self.refused = False  # somebody else spoke in its name; told once
         self.warned = False  # it named another main process; told once
 

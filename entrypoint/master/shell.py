@@ -9,38 +9,39 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.config.signals import signal, signal_name
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core.step import new_master, step
-from entrypoint.master import helper, kernel
-from entrypoint.master.children import Children
-from entrypoint.master.hooks import Hooks
+from entrypoint.linux import kernel, terminal
+from entrypoint.linux.signals import signal, signal_name
+from entrypoint.master.configuration.limits import Limits
+from entrypoint.master.configuration.reloading import Reloader
+from entrypoint.master.control.requests import Requests
+from entrypoint.master.helpers import helper
+from entrypoint.master.helpers.monitor import Monitor
+from entrypoint.master.helpers.monitor import needed as monitor_needed
+from entrypoint.master.helpers.output import STOP_TIME, Output
+from entrypoint.master.helpers.output import needed as output_needed
 from entrypoint.master.journal import Journal
-from entrypoint.master.limits import Limits
-from entrypoint.master.messages import Messages
-from entrypoint.master.monitor import Monitor
-from entrypoint.master.monitor import needed as monitor_needed
-from entrypoint.master.output import STOP_TIME, Output
-from entrypoint.master.output import needed as output_needed
+from entrypoint.master.notify.messages import Messages
+from entrypoint.master.processes.children import Children
+from entrypoint.master.processes.hooks import Hooks
+from entrypoint.master.processes.reaper import Reaper
+from entrypoint.master.processes.spawn import Spawner
 from entrypoint.master.reactor import Reactor
-from entrypoint.master.reaper import Reaper
-from entrypoint.master.reloading import Reloader
-from entrypoint.master.requests import Requests
-from entrypoint.master.serving import Serving
 from entrypoint.master.snapshot import Snapshot
-from entrypoint.master.spawn import Spawner
+from entrypoint.master.sockets.serving import Serving
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Spec
     from entrypoint.core.actions import Action
-    from entrypoint.master.helper import Helper
+    from entrypoint.master.configuration.reloading import Source
+    from entrypoint.master.helpers.helper import Helper
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders
-    from entrypoint.master.reloading import Source
+    from entrypoint.master.processes.spawn import Surroundings
     from entrypoint.master.running import Running
-    from entrypoint.master.sockets import Sockets
-    from entrypoint.master.spawn import Surroundings
+    from entrypoint.master.sockets.held import Sockets
 
 BUG_PAUSE = 0.02  # seconds
 LOG_DELAY = 0.02  # seconds that the log waits for an exec under way
@@ -110,7 +111,7 @@ class Shell:
             master=self._figures,
         )
         self._requests = Requests(self.tell, self._snapshot)
-        self._journal = Journal(reactor, log, workers, self.output, self._snapshot.note)
+        self._journal = Journal(reactor, log, workers, last_lines=self.output.await_last, note=self._snapshot.note)
         self._helpers: dict[str, Helper] = {}
         self._children.on_ended = [self._monitor.ended, self.output.ended]
         self._orders: Orders = {}
@@ -179,7 +180,7 @@ class Shell:
                 name = signal_name(signum)
                 self._snapshot.note_signal(name)
                 self._log.emit("info", "signal_received", signal=name)
-                self.tell(ev.SignalReceived(signum))
+                self.tell(ev.SignalReceived(signum, of_terminal=signum == signal.SIGWINCH and terminal.any_open()))
 
     def _sleep(self, deadline: float, *, busy: bool) -> None:
         """Wait for the next fact, no longer than the deadline; not at all while there is work left."""
@@ -260,7 +261,7 @@ class Shell:
         """Have HTTP served, from before the init commands to the end."""
         if not spec.observer.enabled or self._observed is None:
             return
-        from entrypoint.master.observer import Observer
+        from entrypoint.master.helpers.observer import Observer
 
         [(_, listener)] = self._observed.of_worker((spec.observer.socket,), 0)
         observer = Observer(self._reactor, self.tell, self._children.spawn, listener, self._snapshot)
@@ -304,7 +305,7 @@ class Shell:
         """Listen for requests; where no place can be written, everything else works."""
         try:
             from entrypoint.config.location import find_control
-            from entrypoint.master import control
+            from entrypoint.master.control import server as control
 
             places = find_control(self._core.spec.control.socket, self._environ)
             server = control.listen(places, self._reactor.watch, self._reactor.unwatch, self._requests.handle)

@@ -102,7 +102,7 @@ class Snapshot:
 def _oom_kills() -> int | None:
     """As of now: not every process that was killed is a worker, and so looked at."""
     try:
-        from entrypoint.config.cgroup import oom_kills
+        from entrypoint.linux.cgroup import oom_kills
 
         return oom_kills()
     except (OSError, ValueError):

@@ -48,7 +48,8 @@ def few() -> Spared:
     spared = Spared(*FEW)
     for module, stand_in in spared.stand_ins.items():
         vars(stand_in).update(FEW[module], __getattr__=lambda name, module=module: _real(spared, module, name))
-    sys.modules["collections.abc"] = _collections_abc  # as `collections` itself has it
+    if "collections" in spared.stand_ins:
+        sys.modules["collections.abc"] = spared.stand_ins["collections.abc"] = _collections_abc
     return spared
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.config.record import Record, pack
+from entrypoint.record import Record, pack
 
 if TYPE_CHECKING:
     from entrypoint.config.environment import Identity

@@ -9,9 +9,9 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.config.record import unpack
 from entrypoint.monitor.commands import Commands
 from entrypoint.monitor.messages import Follow, Forget, Watch
+from entrypoint.record import unpack
 
 if TYPE_CHECKING:
     from entrypoint.monitor.follow import Follower

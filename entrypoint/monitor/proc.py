@@ -7,6 +7,8 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from entrypoint.linux.proc import children, is_dead, read, tasks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,7 +51,7 @@ def look(pid: int, inodes: frozenset[int]) -> View:
         try:
             answer = _examine(process, wanted)
         except PermissionError:
-            if not _is_zombie(process):  # a zombie has no descriptors, and belongs to root
+            if not is_dead(process):  # a zombie has no descriptors, and belongs to root
                 refused = f"cannot look into /proc/{process}: permission denied"
         except (FileNotFoundError, ProcessLookupError):
             if process == pid and not gone(pid):  # /proc is mounted with hidepid
@@ -79,46 +81,7 @@ def _tree(pid: int) -> Iterator[int]:
     level = [pid]
     while level:
         yield from level
-        level = [child for parent in level for child in _children(parent)]
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in _tasks(pid):
-        try:
-            found.extend(int(word) for word in _read(f"{task}/children").split())
-        except FileNotFoundError:
-            if os.path.exists(task):  # a kernel without CONFIG_PROC_CHILDREN
-                return _children_by_scan(pid)
-        except OSError:
-            continue
-    return found
-
-
-def _children_by_scan(parent: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and int(_read(f"/proc/{name}/stat").rpartition(b")")[2].split()[1]) == parent:
-                found.append(int(name))
-        except (OSError, IndexError):
-            continue
-    return found
-
-
-def _tasks(pid: int) -> list[str]:
-    """The folders of its threads; none when it is gone."""
-    try:
-        return [f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task")]
-    except OSError:
-        return []
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except (OSError, IndexError):
-        return True
+        level = [child for parent in level for child in children(parent)]
 
 
 def _examine(pid: int, wanted: set[str]) -> str:
@@ -187,7 +150,7 @@ def _polled(pid: int, fd: int, links: dict[int, str]) -> set[str]:
     """What an epoll instance waits for until it can be read; descriptors are named as in /proc/PID/fd."""
     found: set[str] = set()
     try:
-        lines = _read(f"/proc/{pid}/fdinfo/{fd}").splitlines()
+        lines = read(f"/proc/{pid}/fdinfo/{fd}").splitlines()
     except FileNotFoundError:
         return found
     for line in lines:
@@ -203,11 +166,11 @@ def _polled(pid: int, fd: int, links: dict[int, str]) -> set[str]:
 def _threads(pid: int, held: set[int], *, uring: bool) -> str:
     """Whether a thread waits for one of those descriptors in a system call."""
     unsure = False
-    for task in _tasks(pid):
+    for task in tasks(pid):
         waits: bool | None = None
         try:
             if _CALLS:
-                waits = _waits(pid, _read(f"{task}/syscall").split(), held, uring=uring)
+                waits = _waits(pid, read(f"{task}/syscall").split(), held, uring=uring)
         except (PermissionError, FileNotFoundError):  # as Yama has it; a kernel without it
             pass
         except (OSError, ValueError):  # it is gone, or its arguments make no sense
@@ -222,7 +185,7 @@ def _threads(pid: int, held: set[int], *, uring: bool) -> str:
 
 def _sleeps_in(task: str) -> str:
     try:
-        return _read(f"{task}/wchan").decode()
+        return read(f"{task}/wchan").decode()
     except OSError:
         return ""
 
@@ -289,7 +252,7 @@ def _has_accepted(pid: int, own: set[str], wanted: set[str]) -> bool:
 
 def _table(path: str) -> list[list[bytes]]:
     try:
-        return [line.split() for line in _read(path).splitlines()[1:]]
+        return [line.split() for line in read(path).splitlines()[1:]]
     except OSError:  # no IPv6, for example
         return []
 
@@ -300,8 +263,3 @@ def _held_by_master() -> set[str]:
         return {link for link in _links(os.getppid()).values() if link.startswith("socket:")}
     except OSError:
         return set()
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()

@@ -159,7 +159,7 @@ def _line(item: tuple[str, dict[str, Any]]) -> str:
     name, pool = item
     if not pool["critical"]:
         return f"[ ] {name}: {pool['ready']} of {pool['desired']} ready, not critical"
-    if pool["state"] == "completed":
-        return f"[+] {name}: completed"
+    if pool["state"] in ("completed", "failed"):
+        return f"[{'+' if pool['state'] == 'completed' else '-'}] {name}: {pool['state']}"
     mark = "+" if pool["state"] != "waiting" and pool["ready"] >= min(pool["min_ready"], pool["desired"]) else "-"
     return f"[{mark}] {name}: {pool['ready']} of {pool['desired']} ready, {pool['min_ready']} needed"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from entrypoint.linux.proc import CHILDREN_SYSTEM_TIME, RESIDENT, USER_TIME, stat
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -18,18 +20,8 @@ class Usage(NamedTuple):
 
 def usage(pid: int | None) -> Usage | None:
     """What a process uses; None when it has gone, is hidden from us, or there is none."""
-    if pid is None:
+    fields = stat(pid) if pid is not None else None
+    if fields is None:
         return None
-    try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fields = os.read(descriptor, 4096).rpartition(b")")[2].split(None, 22)  # the name before it may hold anything
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    if len(fields) < 22:
-        return None
-    return Usage(int(fields[21]) * PAGE, sum(map(int, fields[11:15])) / TICK)
+    cpu = sum(map(int, fields[USER_TIME : CHILDREN_SYSTEM_TIME + 1])) / TICK
+    return Usage(int(fields[RESIDENT]) * PAGE, cpu)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from entrypoint.master.control import Control
+from entrypoint.master.control.server import Control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

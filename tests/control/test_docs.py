@@ -11,7 +11,7 @@ import pytest
 
 from entrypoint.cli import control as commands
 from entrypoint.cli import probe
-from entrypoint.master import control as server
+from entrypoint.master.control import server
 from tests.control.test_status import STATUS
 
 if TYPE_CHECKING:

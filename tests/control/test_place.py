@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint.config.location import find_control
-from entrypoint.master import control
+from entrypoint.master.control import server as control
 from tests.control.conftest import NOBODY, Loop
 
 PING = b'{"ask":"ping"}\n'

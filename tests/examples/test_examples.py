@@ -210,3 +210,20 @@ def test_queue_finishes_every_task_that_has_begun(start: Start, port: int) -> No
     done = re.findall(r"task (\w+) done", example.output)
     assert sorted(begun) == sorted(done)
     assert len(begun) >= 2
+
+
+def test_queue_finishes_them_behind_a_shell_too(start: Start, port: int, root: Path, tmp_path: Path) -> None:
+    """The shell is gone at once; the consumer has the rest of the stop, and nobody else signals its children."""
+    folder = shutil.copytree(root / "examples/queue", tmp_path / "queue")
+    config = folder / "config.yaml"
+    plain = '[celery, -A, tasks, worker, --concurrency, "2", --loglevel, warning]'
+    shell = "[sh, -c, 'true && celery -A tasks worker --concurrency 2 --loglevel warning']"
+    assert plain in config.read_text()
+    config.write_text(config.read_text().replace(plain, shell))
+    example = start(config, REDIS_PORT=str(port))
+    example.wait_for(r"task \w+ begun.*task \w+ done.*task \w+ begun\n[^\n]*$", timeout=60)
+    assert example.stop(timeout=60) == 0, example.output
+    begun = re.findall(r"task (\w+) begun", example.output)
+    assert sorted(begun) == sorted(re.findall(r"task (\w+) done", example.output))
+    assert "WorkerLostError" not in example.output
+    assert "left_processes" in example.output

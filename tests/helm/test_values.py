@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from entrypoint.config.cgroup import Limits, auto_workers
+from entrypoint.config.auto import auto_workers
 from entrypoint.config.load import Request, load
 from entrypoint.config.spec import Auto
+from entrypoint.linux.cgroup import Limits
 from tests.helm.harness import Object, config, container, kinds, manifests, one, pod, workload
 
 if TYPE_CHECKING:

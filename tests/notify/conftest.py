@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint.master.notify import Channel, Message, Read
+from entrypoint.master.notify.channel import Channel, Message, Read
 
 Say = Callable[..., None]
 Run = Callable[..., "Worker"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entrypoint.master.notify import Channel, Message, Read
+from entrypoint.master.notify.channel import Channel, Message, Read
 
 if TYPE_CHECKING:
     from tests.notify.conftest import Run, Say
@@ -144,9 +144,8 @@ def test_messages_are_read_when_the_master_has_no_descriptor_left(channel: Chann
 
 
 def test_it_costs_pid_1_neither_socket_nor_ctypes() -> None:
-    code = (
-        "import sys, entrypoint.master.notify; print(sorted({'socket', 'ctypes', 'struct', 'array'} & {*sys.modules}))"
-    )
+    modules = "{'socket', 'ctypes', 'struct', 'array'}"
+    code = f"import sys, entrypoint.master.notify.channel; print(sorted({modules} & {{*sys.modules}}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
 

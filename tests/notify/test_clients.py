@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from entrypoint.master.notify import Message
+from entrypoint.master.notify.channel import Message
 
 if TYPE_CHECKING:
     from tests.notify.conftest import Ear, Run

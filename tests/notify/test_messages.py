@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entrypoint.master.notify import MAX_EXTEND, MAX_STATUS, Channel, Message, Read, parse
+from entrypoint.master.notify.channel import MAX_EXTEND, MAX_STATUS, Channel, Message, Read, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

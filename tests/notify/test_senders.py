@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entrypoint.master.notify import Channel, Message, Read
+from entrypoint.master.notify.channel import Channel, Message, Read
 
 if TYPE_CHECKING:
     from tests.notify.conftest import Ear, Run, Say
@@ -170,7 +170,7 @@ def test_while_the_workers_pid_is_not_known_the_uid_decides(channel: Channel, ru
 
 ELSEWHERE = """
 import os, secrets, sys
-from entrypoint.master.notify import Channel
+from entrypoint.master.notify.channel import Channel
 channel = Channel(secrets.token_hex(8), 1)
 print(channel.address, flush=True)
 sys.stdin.read(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entrypoint.master.sockets import Sockets
+from entrypoint.master.sockets.held import Sockets
 from tests.sockets.harness import Clients
 
 if TYPE_CHECKING:

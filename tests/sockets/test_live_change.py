@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entrypoint.master.sockets import SocketError
+from entrypoint.master.sockets.held import SocketError
 from tests.sockets.harness import spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from entrypoint.master.sockets import Sockets
+    from entrypoint.master.sockets.held import Sockets
     from tests.sockets.harness import Clients
 
 both = pytest.mark.parametrize("reuse", [False, True])

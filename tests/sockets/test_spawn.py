@@ -13,8 +13,8 @@ import pytest
 
 from entrypoint.config.environment import Identity, worker_environment
 from entrypoint.config.spec import Process
-from entrypoint.master import kernel
-from entrypoint.master.spawn import Child, Spawner, Surroundings, Task
+from entrypoint.linux import kernel
+from entrypoint.master.processes.spawn import Child, Spawner, Surroundings, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,7 +154,7 @@ CROWDED = r"""
 import os, socket, sys
 from entrypoint.config.environment import Identity
 from entrypoint.config.spec import Process
-from entrypoint.master.spawn import Spawner, Surroundings, Task
+from entrypoint.master.processes.spawn import Spawner, Surroundings, Task
 program, told, tell, *numbers = sys.argv[1:]
 os.closerange(3, 64)
 fds = []

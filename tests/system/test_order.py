@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.observed import OBSERVER, Observed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +102,68 @@ def test_a_completed_pool_counts_as_ready_for_those_after_it(start: Start) -> No
     )
     master.wait_for_line("^web$")
     assert master.said == ["prepared", "web"]
+    assert master.stop()[0] == 0
+
+
+HOW = pytest.mark.parametrize(
+    ("command", "code", "ended"),
+    [("'exit 3'", 3, "exit code 3"), ("kill -KILL $$", 137, "signal 9"), ("exec /no/such", 127, "exit code 127")],
+)
+
+
+@HOW
+def test_what_comes_after_a_pool_that_failed_does_not_start_and_the_master_ends(
+    start: Start, command: str, code: int, ended: str
+) -> None:
+    master = start(
+        f"""
+        pools:
+          migrate: {{command: [sh, -c, {command}], restart: {{policy: never}}}}
+          web: {{command: [sh, -c, 'echo web; exec sleep 1000'], after: [migrate]}}
+          other: {{command: [sleep, '1000']}}
+        """
+    )
+    assert master.wait() == code
+    assert "web" not in master.said
+    assert master.wait_for("pool_failed", pool="migrate", level="error")["error"] == f"migrate/0 ended by {ended}"
+    assert master.wait_for("master_exiting")["reason"] == f"pool migrate failed: migrate/0 ended by {ended}"
+    assert not master.all("pool_ready", pool="migrate")
+
+
+def test_a_failed_pool_is_not_ready_while_another_job_is_let_finish(start: Start, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    master = start(
+        f"""
+        {OBSERVER}
+        pools:
+          migrate: {{command: [sh, -c, 'exit 3'], restart: {{policy: never}}}}
+          import: {{command: [sh, -c, 'read line < {tmp_path}/gate'], restart: {{policy: never}}, ready: {{after: 0s}}}}
+          web: {{command: [sh, -c, 'echo web; exec sleep 1000'], after: [migrate]}}
+        """
+    )
+    observed = Observed(master)
+    master.wait_for("pool_failed")
+    failed = "migrate: failed: migrate/0 ended by exit code 3"
+    master.wait_for("pool_ready", pool="import")
+    assert observed.get("/readyz") == (503, f"{failed}; web: waits for migrate\n")
+    assert "[-] migrate: failed\n" in observed.get("/readyz?verbose").text
+    assert observed.get("/startupz") == (503, f"{failed}\n")
+    assert observed.value("pool_failed", pool="migrate") == 1
+    assert json.loads(observed.get("/status").text)["pools"]["migrate"]["state"] == "failed"
+    (tmp_path / "gate").write_text("go\n")
+    assert master.wait() == 3
+    assert "web" not in master.said
+
+
+def test_a_failure_of_what_is_not_critical_holds_up_nothing(start: Start) -> None:
+    master = start(
+        """
+        pools:
+          seed: {command: [sh, -c, 'exit 3'], restart: {policy: never}, critical: false}
+          web: {command: [sh, -c, 'echo web; exec sleep 1000'], after: [seed]}
+        """
+    )
+    master.wait_for_line("^web$")
     assert master.stop()[0] == 0
 
 

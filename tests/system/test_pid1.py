@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.observed import OBSERVER, Observed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -164,6 +166,33 @@ def test_workers_makes_a_pool_of_a_command(start: Start) -> None:
 def test_what_an_init_mode_worker_leaves_behind_is_ended(start: Start) -> None:
     master = start(args=["--init", "sh", "-c", "sleep 1000 & setsid sleep 1000 & exit 3"])
     assert master.wait() == 3  # and the fixture looks for survivors
+
+
+# Images of systemd's kind name RTMIN+3 to be stopped by, those of httpd WINCH.
+STOPSIGNALS = {"RTMIN+3": signal.SIGRTMIN + 3, "RTMAX": signal.SIGRTMAX, "PWR": signal.SIGPWR, "WINCH": signal.SIGWINCH}
+
+
+def test_no_signal_to_pid_1_vanishes_unsaid(start: Start) -> None:
+    master = start(OBSERVER + "pools: {web: {command: [sleep, '1000'], ready: {after: 0s}}}", pid1=True)
+    observed = Observed(master)
+    master.wait_for("worker_ready")
+    for name, number in STOPSIGNALS.items():
+        for _ in range(2):
+            master.send(number)
+            master.wait_for("signal_received", signal=name)
+    observed.wait_for(2, "signals_received_total", signal="RTMIN+3")
+    assert master.stop()[0] == 0
+    said = master.all("signal_ignored", level="warning")
+    assert [line["signal"] for line in said] == list(STOPSIGNALS)
+    for name, line in zip(STOPSIGNALS, said, strict=True):
+        assert f"signals: {{{name}: shutdown}}" in line["hint"]
+
+
+def test_a_signal_that_the_image_names_stops_pid_1_once_it_is_mapped(start: Start) -> None:
+    master = start("pools: {web: {command: [sleep, '1000']}}\nsignals: {37: shutdown, WINCH: shutdown}", pid1=True)
+    master.wait_for("worker_started")
+    assert master.stop(signal.SIGRTMIN + 3)[0] == 0
+    assert not master.all("signal_ignored")
 
 
 def test_the_state_of_the_master(start: Start) -> None:

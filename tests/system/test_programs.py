@@ -14,9 +14,9 @@ import pytest
 
 from entrypoint.config.environment import Identity
 from entrypoint.config.spec import Process
-from entrypoint.master import kernel
-from entrypoint.master.programs import is_near
-from entrypoint.master.spawn import Spawner, Surroundings, Task
+from entrypoint.linux import kernel
+from entrypoint.master.processes.programs import is_near
+from entrypoint.master.processes.spawn import Spawner, Surroundings, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

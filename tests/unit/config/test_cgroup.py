@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entrypoint.config.cgroup import Limits, auto_workers, limits
+from entrypoint.config.auto import auto_workers
 from entrypoint.config.spec import Auto
+from entrypoint.linux.cgroup import Limits, limits
 
 if TYPE_CHECKING:
     from pathlib import Path

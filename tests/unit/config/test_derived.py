@@ -225,6 +225,6 @@ def test_loading_imports_nothing_slow() -> None:
     assert not slow & imported_by("entrypoint.config.load")
 
 
-@pytest.mark.parametrize("module", ["initmode", "cgroup", "envfiles", "expand", "errors"])
+@pytest.mark.parametrize("module", ["initmode", "auto", "envfiles", "expand", "errors"])
 def test_what_the_master_uses_imports_no_yaml(module: str) -> None:
     assert not {"yaml", "signal", "entrypoint.config.fields"} & imported_by(f"entrypoint.config.{module}")

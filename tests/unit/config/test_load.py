@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from entrypoint.config.load import ConfigError, Request, load
-from entrypoint.config.record import pack, unpack
 from entrypoint.config.spec import (
     Auto,
     Backoff,
@@ -33,6 +32,7 @@ from entrypoint.config.spec import (
     Socket,
     Stop,
 )
+from entrypoint.record import pack, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

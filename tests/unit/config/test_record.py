@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from entrypoint.config.record import Record
+from entrypoint.record import Record
 
 
 class Point(Record):

@@ -123,6 +123,7 @@ class Machine:
         self.stubborn: set[str] = set()  # ignore every signal but KILL
         self.unkillable: set[str] = set()  # ignore KILL, too
         self.litter: set[str] = set()  # leave processes in their group that ignore TERM
+        self.daemons: set[str] = set()  # leave a process outside of their group
         self.on_stop = ev.Outcome(code=0)  # how the others end when told to
         self.queues: dict[str, deque[int]] = {}  # answers to CheckQueue; then 0
         self.busy: set[str] = set()  # workers that do not rest
@@ -472,7 +473,8 @@ class Machine:
         process.alive, process.lingering = False, not alone
         if alone:
             del self.processes[process.serial]
-        self.tell(ev.Exited(process.serial, outcome, alone, error, self.chance))
+        daemon = self._is(process, self.daemons)
+        self.tell(ev.Exited(process.serial, outcome, alone, error, self.chance, daemon=daemon))
         self._childless()
 
     def _group_ends(self, process: Process) -> None:

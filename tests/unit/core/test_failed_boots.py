@@ -25,6 +25,32 @@ def failing(**settings: Any) -> Machine:
     return k.start()
 
 
+# -- daemons -------------------------------------------------------------------------------------------------
+
+FOREGROUND = "ended with 0 and left processes: keep it in the foreground"
+
+
+@pytest.mark.parametrize("where", ["litter", "daemons"])
+def test_a_program_that_turns_itself_into_a_daemon_is_told_to_stay_in_the_foreground(where: str) -> None:
+    k = Machine(pool("cache", give_up_after=2))
+    getattr(k, where).add("cache")
+    k.doomed["cache"] = Outcome(code=0)
+    k.start()
+    k.advance(10)
+    for line in k.reports("worker_exited"):
+        assert (line["error"], line["left_processes"]) == (FOREGROUND, True)
+    assert k.code == 1
+    assert k.reports("giving_up")[0]["error"] == k.fields["error"] == f"cache/0 {FOREGROUND}"
+
+
+def test_a_job_may_leave_processes_and_so_may_a_worker_that_has_lived_for_long() -> None:
+    k = running(pool("job", policy="on-failure"), pool("web"))
+    k.litter = {"job", "web"}
+    k.finish("job/0")
+    k.finish("web/0")
+    assert ["error" in line for line in k.reports("worker_exited")] == [False, False]
+
+
 # -- replacement ---------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entrypoint.config.spec import Socket
+from entrypoint.core import status
 from entrypoint.core.events import Outcome, Started, Ticked
 from tests.unit.core.harness import Machine, init, pool, running, starting
 
@@ -74,6 +75,107 @@ def test_128_and_the_signal_that_ended_a_job() -> None:
     k = running(pool("job", policy="never"))
     k.crash("job/0", signal=11)
     assert k.code == 139
+
+
+ERROR = {"code": 3}
+KILLED = {"signal": 9}
+
+
+@pytest.mark.parametrize(("how", "code"), [(ERROR, 3), (KILLED, 137)], ids=["error", "signal"])
+def test_what_comes_after_a_critical_pool_that_failed_never_starts(how: dict[str, int], code: int) -> None:
+    k = starting(pool("migrate", policy="never"), pool("web", after=("migrate",)), pool("last", after=("web",)))
+    k.advance(1)
+    k.crash("migrate/0", **how)
+    assert k.spawns == [(0, "migrate/0")]
+    assert k.code == code
+    ended = " ".join(f"{'exit code' if kind == 'code' else kind} {n}" for kind, n in how.items())
+    assert k.reason == f"pool migrate failed: migrate/0 ended by {ended}"
+    assert k.fields == {"pool": "migrate", "slot": 0, **how}
+    assert not k.reports("pool_completed")
+    assert not k.reports("pool_ready")
+
+
+def test_a_boot_timeout_of_what_is_not_retried_is_a_failure() -> None:
+    k = starting(
+        pool("migrate", policy="never", when="notify", boot_timeout=5, abort_grace=1), pool("web", after=("migrate",))
+    )
+    k.on_stop = Outcome(code=0)  # it ends well when it is aborted, and has hung all the same
+    k.advance(5)
+    assert k.spawns == [(0, "migrate/0")]
+    assert k.code == 137
+    assert k.reason == "pool migrate failed: migrate/0 hung: boot_timeout"
+
+
+def test_one_of_several_workers_that_failed_is_a_failure_of_the_pool_and_the_others_finish() -> None:
+    k = starting(pool("migrate", 3, policy="never", ready_after=5), pool("web", after=("migrate",)))
+    k.advance(1)
+    k.finish("migrate/1", 3)
+    k.advance(60)
+    assert k.alive == ["migrate/0", "migrate/2"]
+    for name in ("migrate/0", "migrate/2"):
+        assert k.exit is None
+        k.finish(name)
+    assert len(k.spawns) == 3
+    assert k.code == 3
+
+
+def test_a_failed_pool_is_said_to_have_failed() -> None:
+    k = starting(pool("a", policy="never"), pool("b", policy="never"), pool("web", after=("a",)))
+    k.advance(1)
+    k.finish("a/0", 3)
+    failed = "a: failed: a/0 ended by exit code 3"
+    assert status.readiness(k.m) == (False, f"{failed}; b: 0 of 1 ready; web: waits for a")
+    assert status.startup(k.m) == (False, failed)
+    assert status.state(k.m.pools["a"]) == "failed"
+    assert status.counters(k.m.pools["a"], k.clock)["failed"] is True
+    assert k.reports("pool_failed") == [{"error": "a/0 ended by exit code 3"}]
+    assert k.exit is None  # b can complete
+
+
+def test_a_failed_job_lets_the_other_jobs_finish_and_then_ends_what_serves() -> None:
+    k = running(pool("a", policy="never"), pool("b", policy="never"), pool("c", after=("b",), policy="never"),
+                pool("d", after=("a",), policy="never"), pool("web"), drain_delay=5)  # fmt: skip
+    k.finish("a/0", 3)
+    k.advance(60)
+    assert k.exit is None
+    k.finish("b/0")
+    k.finish("c/0")
+    assert k.exit is None
+    assert k.alive == ["d/0", "web/0"]  # that was there before
+    k.finish("d/0")
+    assert k.m.phase == "draining"
+    k.advance(5)
+    assert (k.code, k.signals) == (3, [("web/0", TERM)])
+
+
+def test_a_job_that_waits_for_a_failed_one_in_vain_holds_up_nothing() -> None:
+    k = starting(pool("a", policy="never"), pool("b", after=("a",), policy="never"),
+                 pool("c", after=("b",), policy="never"), pool("web"))  # fmt: skip
+    k.advance(1)
+    k.finish("a/0", 3)
+    assert k.code == 3
+
+
+def test_a_pool_that_needs_two_is_not_started_when_the_one_that_was_ready_fails() -> None:
+    k = starting(pool("a", policy="never", ready_after=1), pool("slow", ready_after=10),
+                 pool("b", policy="never"), pool("web", after=("a", "slow")))  # fmt: skip
+    k.advance(5)
+    k.finish("a/0", 3)
+    k.advance(60)
+    assert "web/0" not in k.alive
+    assert status.readiness(k.m)[1] == "a: failed: a/0 ended by exit code 3; web: waits for a"
+
+
+def test_a_failure_of_what_is_not_critical_changes_nothing() -> None:
+    k = starting(pool("seed", policy="never", critical=False), pool("web", after=("seed",), ready_after=0))
+    k.advance(1)
+    k.finish("seed/0", 3)
+    assert k.alive == ["web/0"]
+    assert (status.readiness(k.m), status.startup(k.m)) == ((True, ""), (True, ""))
+    assert status.state(k.m.pools["seed"]) == "completed"
+    assert k.m.pools["seed"].last_error == "seed/0 ended by exit code 3"
+    k.signal(TERM)
+    assert k.code == 0
 
 
 def test_on_failure_retries_until_it_works() -> None:
@@ -163,6 +265,15 @@ def test_a_failure_decides_the_code_even_if_a_stop_is_requested_afterwards() -> 
     k.signal(TERM)
     k.advance(20)
     assert k.code == 5
+
+
+def test_a_job_that_fails_while_a_failure_stops_the_master_does_not_change_what_decided() -> None:
+    k = running(pool("web"), pool("x", give_up_after=1, min_uptime=1e6), pool("job", policy="never"), drain_delay=9)
+    k.crash("x/0", code=5)
+    k.finish("job/0", 4)
+    k.advance(9)
+    assert (k.code, k.fields["pool"]) == (5, "x")
+    assert k.reason.startswith("pool x gave up")
 
 
 def test_a_job_that_fails_during_the_drain_has_failed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from entrypoint.core.events import Resized
+from entrypoint.core.events import Resized, SignalReceived
 from tests.unit.core.harness import Machine, init, pool, running, starting
 
 HUP, INT, QUIT, USR1, USR2, TERM, TTIN, TTOU, WINCH = 1, 2, 3, 10, 12, 15, 21, 22, 28
@@ -44,11 +44,14 @@ def test_a_signal_that_is_mapped_does_that() -> None:
     assert k.code == 0
 
 
-def test_others_are_ignored() -> None:
-    k = running(web=1)
-    k.signal(WINCH)
-    k.signal(44)
+def test_others_are_ignored_and_that_is_said_once_each() -> None:
+    k = running(web=1, signals=[(40, "ignore")])
+    k.tell(SignalReceived(WINCH, of_terminal=True))
     assert k.records == []
+    for signum in (WINCH, 44, 40, 44, WINCH):
+        k.signal(signum)
+    assert k.orders == []
+    assert k.reports("signal_ignored") == [{"signal": WINCH}, {"signal": 44}]
 
 
 # -- size ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from entrypoint.config.spec import Socket
+from entrypoint.core.actions import Signal
+from entrypoint.core.events import SignalReceived
 from tests.unit.core.harness import Machine, pool, running
 
 QUIT, KILL, TERM, TTIN, TTOU = 3, 9, 15, 21, 22
@@ -66,6 +68,55 @@ def test_a_group_that_does_not_go_is_killed_after_a_second() -> None:
     k.advance(1)
     assert k.signals_at == [(1, "web/0", KILL)]
     assert k.spawns == [(1, "web/0")]
+
+
+def test_what_is_left_of_a_worker_that_was_to_stop_has_the_rest_of_its_time() -> None:
+    k = running(pool("web", timeout=20))
+    k.litter.add("web/0")
+    k.ask("restart", "web")
+    k.advance(10)  # the new one is ready, the old one gets its stop signal
+    k.ask("signal", "web", TERM, 1)
+    assert k.signals_at == [(10, "web/0", TERM), (10, "web/1", TERM)]
+    k.advance(19.9)
+    k.clean_up("web/0")
+    assert k.signals_at[2:] == []
+    [hint] = [str(e["hint"]) for e in k.reports("worker_exited") if "left_processes" in e]
+    assert "exec" in hint
+
+
+def test_what_is_left_of_a_stopped_worker_is_killed_at_its_deadline() -> None:
+    k = running(pool("web", timeout=20))
+    k.litter.add("web/0")
+    k.ask("signal", "web", TERM)
+    k.advance(20)
+    assert k.signals_at == [(0, "web/0", TERM), (20, "web/0", KILL)]
+    assert k.reports("worker_killed") == [{"reason": "left processes"}]
+    assert k.spawns == [(20, "web/0")]
+
+
+def test_a_shutdown_gives_what_is_left_no_more_time_than_a_stop_has() -> None:
+    k = running(pool("web", timeout=20))
+    k.litter.add("web/0")
+    k.say("web/0", stopping=True, extend=500.0)
+    k.finish("web/0")
+    k.advance(3)
+    k.signal(TERM)
+    k.advance(20)
+    assert k.signals_at == [(23, "web/0", KILL)]
+    assert k.exited_at == 23
+
+
+def test_a_stop_and_an_abort_are_seen_by_a_worker_that_is_stopped_and_what_is_passed_on_need_not_be() -> None:
+    k = running(pool("web", 3, when="notify", heartbeat=2.0, abort_signal=6))
+    k.tell(SignalReceived(10))
+    k.ask("signal", "web", 12, 0)
+    k.say("web/0", ready=True)
+    k.say("web/0", hung=True)
+    k.say("web/1", ready=True)
+    k.ask("signal", "web", TERM, 1)
+    orders = [(r.id, r.order.signum, r.order.wake) for r in k.of(Signal) if isinstance(r.order, Signal)]
+    passed_on = [("web/0", 10, False), ("web/1", 10, False), ("web/2", 10, False), ("web/0", 12, False)]
+    assert orders == [*passed_on, ("web/0", 6, True), ("web/1", TERM, True)]
 
 
 def test_the_time_a_group_takes_does_not_make_a_failed_boot_a_good_one() -> None:

@@ -51,26 +51,14 @@ def test_no_pair_of_the_table_is_written_twice() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
 def test_the_core_imports_only_itself_and_the_data_types_of_the_configuration(path: Path) -> None:
-    allowed = {"entrypoint.config", "entrypoint.config.record", "entrypoint.config.spec", "entrypoint.core"}
+    allowed = {"entrypoint.config", "entrypoint.record", "entrypoint.config.spec", "entrypoint.core"}
     for name in imports(path):
         top = name.partition(".")[0]
         assert top not in BANNED
         if top == "entrypoint":
-            assert name in allowed or name.startswith("entrypoint.core."), name
+            assert name in allowed or name.startswith(("entrypoint.core.", "entrypoint.record.")), name
         else:
             assert top in sys.stdlib_module_names, name
-
-
-@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "master").glob("*.py")), ids=lambda p: p.name)
-def test_the_master_imports_only_itself_the_core_and_the_configuration(path: Path) -> None:
-    for name in imports(path):
-        if name.startswith("entrypoint.") and ".messages" not in name:
-            assert name.split(".")[1] in {"master", "core", "config"}, name
-
-
-@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "config").glob("*.py")), ids=lambda p: p.name)
-def test_the_configuration_knows_neither_the_master_nor_the_core(path: Path) -> None:
-    assert not any(name.startswith(("entrypoint.core", "entrypoint.master")) for name in imports(path))
 
 
 def test_the_core_does_no_input_or_output() -> None:

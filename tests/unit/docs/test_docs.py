@@ -198,7 +198,7 @@ def test_every_module_of_the_house_is_in_the_architecture() -> None:
     rooms = dict(re.findall(r"^  (\w+)/(.*?)(?=^  \w|\Z)", plan, re.MULTILINE | re.DOTALL))
     assert set(rooms) == {path.name for path in (ROOT / "entrypoint").iterdir() if (path / "__init__.py").exists()}
     for room, described in rooms.items():
-        modules = {path.stem for path in (ROOT / "entrypoint" / room).glob("[a-z]*.py")}
+        modules = {path.stem for path in (ROOT / "entrypoint" / room).rglob("[a-z]*.py")}
         missing = modules - set(re.findall(r"\w+", described))
         assert not missing, f"{room}: {missing} not described"
 
@@ -212,7 +212,7 @@ EVENT = (
 def literals() -> set[str]:
     """Every string that is quoted in the core and the master, so every event that may be logged."""
     text = "".join(
-        path.read_text() for room in ("core", "master") for path in (ROOT / "entrypoint" / room).glob("*.py")
+        path.read_text() for room in ("core", "master") for path in (ROOT / "entrypoint" / room).rglob("*.py")
     )
     assert 'f"rollout_{result}"' in text
     return set(re.findall(r'"(\w+)"', text)) | {f"rollout_{end}" for end in ("completed", "failed", "aborted")}

@@ -1,0 +1,1 @@
+"""What the kernel offers, as small functions. Knows nobody."""

@@ -1,0 +1,1 @@
+"""Reading the configuration, at the start and again."""

@@ -1,0 +1,1 @@
+"""What people ask a running master, and the answers."""

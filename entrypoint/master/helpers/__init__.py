@@ -1,0 +1,1 @@
+"""The lines to processes of the master's own."""

@@ -1,0 +1,55 @@
+"""The line to the observer, the process that serves HTTP.
+
+It speaks with strangers, so it gets answers and nothing else: it can ask how things are, and never so often that the
+master has to do much for it.
+"""
+
+from __future__ import annotations
+
+import marshal
+from typing import TYPE_CHECKING
+
+from entrypoint.master.helpers.helper import Helper
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from entrypoint.master.helpers.helper import Spawn
+    from entrypoint.master.part import Tell
+    from entrypoint.master.reactor import Reactor
+    from entrypoint.master.snapshot import Snapshot
+
+
+class Observer(Helper):
+    """Its listening socket is the master's, so that it can be killed and nobody is refused."""
+
+    name = "observer"
+
+    def __init__(self, reactor: Reactor, tell: Tell, spawn: Spawn, listener: int, snapshot: Snapshot) -> None:
+        super().__init__(reactor, tell, spawn)
+        self._listener = listener
+        self._snapshot = snapshot
+
+    def descriptors(self) -> list[int]:
+        """Where it accepts."""
+        return [self._listener]
+
+    def told(self, line: bytes) -> None:
+        """It asks something."""
+        import json
+
+        try:
+            question = json.loads(line)
+            number, what = int(question["id"]), question["ask"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+        answer: dict[str, Any] = {"id": number, "ok": True}
+        if what == "ping":
+            answer |= self._snapshot.health()
+        elif what == "snapshot":
+            answer["snapshot"] = self._snapshot.metrics()
+        else:
+            return
+        # It runs on the same interpreter, and JSON would take the master longer than all the rest of it.
+        data = marshal.dumps(answer)
+        self.send(len(data).to_bytes(4, "big") + data)

@@ -1,0 +1,1 @@
+"""From the spawn of a process to the last of its group."""

@@ -1,0 +1,101 @@
+"""What is left of the process groups of workers that have ended."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from entrypoint.linux import kernel, proc
+from entrypoint.linux.signals import signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Groups:
+    """Groups that outlive their leaders, each until nothing of it is left.
+
+    Of their members those are sent TERM that have become the master's children. Whoever still has a parent hears it
+    from that one: a program that finishes its work before it ends needs its children for it.
+    """
+
+    def __init__(self, is_expected: Callable[[int], bool]) -> None:
+        """`is_expected` tells of a child whether the master has started it, by its pid."""
+        self._is_expected = is_expected
+        self._gone: dict[int, Callable[[], None]] = {}  # by number
+        self._told: set[int] = set()  # members that were sent TERM, by pid; all of a group by its number, negative
+        self._bereft = False  # something in them has lost its parent
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._gone)
+
+    def __contains__(self, pgid: int) -> bool:
+        return pgid in self._gone
+
+    def linger(self, pgid: int, gone: Callable[[], None]) -> None:
+        """Its leader has been reaped, and it is still there; call `gone` when it is not."""
+        self._gone[pgid] = gone
+        self._bereft = True
+
+    def lost(self, pid: int, pgid: int) -> None:
+        """A member, an orphan, has been reaped."""
+        if pgid in self._gone:
+            self._told.discard(pid)
+            self._bereft = True
+            self.check(pgid)
+
+    def check(self, pgid: int) -> None:
+        """Look whether there is nothing left of it."""
+        if pgid in self._gone and not kernel.group_exists(pgid):
+            self._told.discard(-pgid)
+            self._gone.pop(pgid)()
+
+    def check_all(self) -> None:
+        """Some processes are collected by parents of their own: look whether a group has ended unseen."""
+        for pgid in list(self._gone):
+            self.check(pgid)
+
+    def tell(self) -> None:
+        """Send TERM to what has lost its parent since the last time."""
+        if not self._bereft:
+            return
+        self._bereft = False
+        if not self._gone:
+            return
+        found = set()
+        for pid in self.strangers():
+            pgid = kernel.group_of(pid)
+            if pgid not in self._gone:
+                continue
+            found.add(pgid)
+            if pid not in self._told:
+                self._told.add(pid)
+                try:
+                    kernel.send_awake(pid, signal.SIGTERM)
+                except PermissionError:  # it has become another user's
+                    pass
+        for pgid in self._gone:
+            if pgid not in found and -pgid not in self._told:  # their parents have left the group, or no /proc
+                self._told.add(-pgid)
+                kernel.send_group(pgid, signal.SIGTERM)
+                kernel.send_group(pgid, signal.SIGCONT)
+
+    def strangers(self) -> list[int]:
+        """Children of the master that it has not started."""
+        return [pid for pid in proc.children(os.getpid()) if not self._is_expected(pid)]
+
+    def has_daemon(self, leader: int) -> bool:
+        """Whether a stranger lives outside of every group that the master knows, and is no older than `leader`.
+
+        That is what a program leaves that makes itself a daemon. `leader` has ended and is not reaped.
+        """
+        born = proc.start_time(leader)
+        if born is None:
+            return False
+        for pid in self.strangers():
+            pgid = kernel.group_of(pid)
+            known = pgid == leader or pgid in self._gone or self._is_expected(pgid)
+            if not known and proc.lives_since(pid, born):
+                return True
+        return False

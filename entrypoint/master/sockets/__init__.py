@@ -1,0 +1,1 @@
+"""Listening sockets: bound once, held, handed over, changed while workers use them."""
