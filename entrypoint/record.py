@@ -83,7 +83,7 @@ def pack(value: object) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """What was packed; the modules of its records must have been imported. For our own processes: they are trusted.
+    """What was packed. For our own processes, which are trusted.
 
     Raises an exception of any kind if it was cut short.
     """
@@ -100,5 +100,8 @@ def _plain(value: Any) -> Any:
 
 def _records(value: Any) -> Any:
     if type(value) is list:
-        return tuple.__new__(_kinds[value[0]], map(_records, value[1:]))
+        name: str = value[0]
+        if name not in _kinds:
+            __import__(name.rpartition(".")[0])
+        return tuple.__new__(_kinds[name], map(_records, value[1:]))
     return tuple(map(_records, value)) if type(value) is tuple else value

@@ -33,6 +33,8 @@ from entrypoint.master.snapshot import Snapshot
 from entrypoint.master.sockets.serving import Serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entrypoint.config.spec import Spec
     from entrypoint.core.actions import Action
     from entrypoint.master.configuration.reloading import Source
@@ -70,6 +72,7 @@ class Shell:
         self._log = log
         self._lag = Lag()
         self._settled = self._core.forward_all  # what has time until the first workers run has been done
+        self._settling: list[Callable[[], None]] = []  # more of that
 
         reactor = self._reactor = Reactor()
         self.reaper = Reaper(lambda: self.tell(ev.Childless()))
@@ -267,6 +270,7 @@ class Shell:
         observer = Observer(self._reactor, self.tell, self._children.spawn, listener, self._snapshot)
         self._children.on_ended.append(observer.ended)
         self._want(observer)
+        self._settling.append(observer.wake)
         self._log.emit("info", "observer_listens", bind=self._observed.address(spec.observer.socket))
 
     def _follow(self, spec: Spec) -> None:
@@ -300,6 +304,8 @@ class Shell:
         if self._core.spec.control.enabled:
             self._open_control()
         self._children.look_for_oom()
+        for each in self._settling:
+            each()
 
     def _open_control(self) -> None:
         """Listen for requests; where no place can be written, everything else works."""

@@ -74,8 +74,6 @@ def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[s
 
 def answer(path: str, data: bytes) -> Answer:
     """Decode what the child wrote before it closed its end."""
-    import entrypoint.config.spec  # noqa: F401 - what the answer is made of
-
     if not data:
         return Answer(None, (), (f"cannot load {path}: the process that reads it was killed",), 70)
     try:

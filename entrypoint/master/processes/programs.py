@@ -41,7 +41,7 @@ class Programs:
         """`handled` are signals that a program is not to inherit as they are; `nofile` is its limit of open files."""
         self._defaults = kernel.defaults(handled)
         self._nofile = nofile
-        self.devices = frozenset(os.stat(path).st_dev for path in ("/", sys.executable))
+        self.devices = frozenset(device for path in ("/", sys.executable) if (device := _device(path)))
         self._tried: dict[tuple[str, str | None], list[str]] = {}  # the files that were tried; the last one was there
 
     def executed(self, name: str, path: str | None, told: bytes) -> None:
@@ -76,6 +76,13 @@ class Programs:
         finally:
             if self._nofile is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self._nofile[1], self._nofile[1]))
+
+
+def _device(path: str) -> int:
+    try:
+        return os.stat(path).st_dev
+    except OSError:  # a folder on the way there is somebody else's
+        return 0
 
 
 def is_near(place: str, devices: frozenset[int]) -> bool:
