@@ -11,30 +11,40 @@ import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 if __name__ == "__main__":  # else the script that imports this has done it
     _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
+import io
 import os
 import sys
 
-USAGE = """\
-usage: entrypoint run [-c FILE | --init] [--set PATH=VALUE]... [--workers N] [[--] COMMAND [ARG...]]
-       entrypoint check [-c FILE] [--set PATH=VALUE]... [--grace-period DURATION] [--json]
-       entrypoint schema
-       entrypoint status [POOL] [--json] [--watch]
-       entrypoint scale POOL COUNT|reset
-       entrypoint restart POOL|--all [--wait]
-       entrypoint reload [--wait]
-       entrypoint start POOL
-       entrypoint stop POOL
-       entrypoint signal POOL[/SLOT] SIGNAL
-       entrypoint probe live|ready|startup
-       entrypoint version
-
-status to probe speak to a running master, through its control socket or the one of --socket PATH.
-"""
-
-CONTROL = ("scale", "restart", "reload", "start", "stop", "signal")
-
 # PYTHON* variables that change nothing about what the interpreter runs; images set them routinely.
 HARMLESS = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8")
+
+
+class Stderr(io.TextIOBase):
+    """Standard error that is never a reason to fail: where it is closed or full, nobody can be told.
+
+    Nothing is kept but the beginning of a line: what could not be written would be tried again at exit, and change the
+    exit code.
+    """
+
+    def __init__(self) -> None:
+        self._encoding = sys.stderr.encoding if sys.stderr is not None else ""  # closed: 2 may be any file of ours
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Take the text; whole lines are written at once."""
+        self._line += text
+        if text.endswith("\n"):
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what can be written."""
+        line, self._line = self._line, ""
+        try:
+            if line and self._encoding:
+                os.write(2, line.encode(self._encoding, "backslashreplace"))
+        except OSError:
+            pass
 
 
 def isolate() -> None:
@@ -60,6 +70,7 @@ def find_packages() -> None:
 
 def main() -> None:
     """Run one command and exit with its code."""
+    sys.stderr = Stderr()
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     rest = sys.argv[2:]
     if name == "run":
@@ -95,44 +106,15 @@ def main() -> None:
     try:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # `entrypoint schema | head` is no error
-        sys.exit(command(name, rest))
+        if name == "probe" and rest in (["live"], ["ready"], ["startup"]):  # every few seconds: nothing that is heavier
+            from entrypoint.cli.probe import main as probe
+
+            sys.exit(probe(rest))
+        from entrypoint.cli.dispatch import main as dispatch
+
+        sys.exit(dispatch(name, rest))
     except KeyboardInterrupt:
         sys.exit(128 + _signal.SIGINT)
-
-
-def command(name: str, rest: list[str]) -> int:
-    """Run a command that is not the master; returns its exit code."""
-    if name == "probe":
-        from entrypoint.cli.probe import main as probe
-
-        return probe(rest)
-    if name == "status":
-        from entrypoint.cli.status import main as status
-
-        return status(rest)
-    if name in CONTROL:
-        from entrypoint.cli.control import main as control
-
-        return control(name, rest)
-    if name == "check":
-        from entrypoint.cli.check import main as check
-
-        return check(rest)
-    if name == "schema":
-        from entrypoint.cli.schema import main as schema
-
-        return schema(rest)
-    if name in ("version", "--version"):
-        from entrypoint import __version__
-
-        print(f"entrypoint {__version__}")
-        return 0
-    if name in ("help", "--help", "-h"):
-        print(USAGE, end="")
-        return 0
-    print(f"entrypoint: cannot run {name!r}: no such command" if name else "entrypoint: no command", file=sys.stderr)
-    print(USAGE, end="", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -10,7 +10,14 @@ import sys
 import time
 
 from entrypoint.cli.common import EXIT_FAILED, complain
-from entrypoint.config.location import CONTROL_NAME, find_config, find_control
+from entrypoint.config.location import (
+    CONTROL_NAME,
+    DEFAULT_CONFIG,
+    configured_control,
+    distrust,
+    find_control,
+    named_control,
+)
 
 TYPE_CHECKING = False  # `typing` would cost a probe 3 ms
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ class NoSocketError(UnreachableError):
     """There is no control socket at all."""
 
 
-def ask(option: str, request: dict[str, Any], timeout: float | None = ANSWER_TIME) -> dict[str, Any]:
+def ask(option: str | None, request: dict[str, Any], timeout: float | None = ANSWER_TIME) -> dict[str, Any]:
     """The answer to a request with one. Raises ControlError."""
     with Connection(option, timeout) as connection:
         return connection.ask(request)
@@ -43,10 +50,10 @@ def ask(option: str, request: dict[str, Any], timeout: float | None = ANSWER_TIM
 class Connection:
     """One request and its answers."""
 
-    def __init__(self, option: str, timeout: float | None = ANSWER_TIME) -> None:
-        """Connect to the socket of `--socket`, else to the first that accepts; `timeout` is for all that follows.
+    def __init__(self, option: str | None, timeout: float | None = ANSWER_TIME) -> None:
+        """Connect to the socket that was named, by `--socket` say, else to the first that accepts.
 
-        Raises ControlError.
+        `timeout` is for all that follows. Raises ControlError.
         """
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
@@ -128,38 +135,31 @@ def guarded(command: Callable[[], int]) -> int:
         return EXIT_FAILED
 
 
-def _find(option: str, deadline: float | None) -> _socket.socket:
-    """Connect where the master listens. Raises UnreachableError."""
+def _find(option: str | None, deadline: float | None) -> _socket.socket:
+    """Connect where the master listens. Raises UnreachableError.
+
+    What was named is the place, and no other: there may be another master in those that nobody has to name.
+    """
+    if named := named_control(option, os.environ):
+        return _connect([named], deadline)
     try:
-        return _connect(find_control(option, os.environ), deadline)
+        return _connect(find_control("", os.environ), deadline)
     except NoSocketError as nowhere:
         try:
-            return _connect([] if option else _elsewhere(), deadline)
+            return _connect(_elsewhere(), deadline)
         except UnreachableError:
             raise nowhere from None
 
 
 def _elsewhere() -> list[str]:
-    """Less usual places: where the configuration says, and where process 1 of another user would listen."""
-    found = []
-    path = os.environ.get("ENTRYPOINT_CONTROL__SOCKET", "")
-    config = find_config(None, os.environ)
-    if not path and os.path.exists(config):
-        import yaml
-
-        try:
-            with open(config, "rb") as file:
-                path = str(yaml.safe_load(file)["control"]["socket"])
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-            pass
-    if path.startswith("/"):
-        found.append(path)
+    """Less usual places: where the usual configuration says, and where process 1 of another user would listen."""
+    found = [configured_control(DEFAULT_CONFIG, os.environ)]
     if os.geteuid() == 0:
         try:
             found.append(f"/dev/shm/entrypoint-{os.stat('/proc/1').st_uid}/{CONTROL_NAME}")  # noqa: S108 - see find_control
         except OSError:
             pass
-    return [place for place in found if os.path.lexists(place)]
+    return [place for place in found if place and os.path.lexists(place)]
 
 
 def _connect(paths: list[str], deadline: float | None) -> _socket.socket:
@@ -178,10 +178,20 @@ def _connect(paths: list[str], deadline: float | None) -> _socket.socket:
             return sock
     if reasons:
         raise UnreachableError(f"cannot reach the master: {'; '.join(reasons)}")
-    if len(paths) == 1:  # it was asked for
-        raise NoSocketError(f"cannot reach the master: {paths[0]}: no such file or directory")
+    if len(paths) == 1:  # it was asked for, and root may ask anybody's master
+        reason = _refused(paths[0], os.geteuid() or None) or "no such file or directory"
+        raise NoSocketError(f"cannot reach the master: {paths[0]}: {reason}")
     folders = ", ".join(os.path.dirname(path) for path in paths)
-    raise NoSocketError(f"cannot reach the master: no control socket in {folders}")
+    refused = [f"; {os.path.dirname(path)}: {why}" for path in paths if (why := _refused(path, os.geteuid()))]
+    raise NoSocketError(f"cannot reach the master: no control socket in {folders}{''.join(refused)}")
+
+
+def _refused(path: str, owner: int | None) -> str:
+    """Why a master would not listen there; empty when it would."""
+    try:
+        return distrust(os.path.dirname(os.path.abspath(path)), owner)
+    except OSError:
+        return ""
 
 
 def _connect_one(sock: _socket.socket, path: str, deadline: float | None) -> None:

@@ -9,14 +9,48 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 
 
+class OutputError(Exception):
+    """What was asked for cannot be written; the message says why."""
+
+
 def write(text: str) -> None:
-    """Write to stdout; a reader that has gone (`| head`) is no error."""
+    """Write what was asked for to stdout, at once. Raises OutputError."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still buffered must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _give_up_stdout()
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def tell(text: str) -> None:
+    """Write a remark to stdout. Where that fails, what was asked for has been done all the same."""
+    try:
+        write(text)
+    except OutputError as error:
+        if not isinstance(error.__cause__, BrokenPipeError):  # a reader that has gone wants no more
+            complain(str(error))
+
+
+def _give_up_stdout() -> None:
+    """What is still buffered must not be tried again at exit; nor what comes next."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        pass
+
+
+def open_stdout() -> None:
+    """If stdout is closed: from now on every write fails, and no file or socket of ours can take its place.
+
+    Raises OSError.
+    """
+    if sys.stdout is None:
+        while os.open(os.devnull, os.O_RDONLY) < 1:  # stdin is closed, too
+            pass
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
 
 
 def complain(message: str) -> None:

@@ -9,10 +9,9 @@ command lines of others, or when the probe has another $ENTRYPOINT_CONFIG than t
 from __future__ import annotations
 
 import os
-import sys
 
 from entrypoint.cli import client
-from entrypoint.cli.common import EXIT_FAILED, printable
+from entrypoint.cli.common import EXIT_FAILED, complain
 
 TIME = 1.0  # seconds
 
@@ -22,7 +21,7 @@ WHAT = {"live": ("ping", "not live"), "ready": ("ready", "not ready"), "startup"
 def main(argv: list[str]) -> int:
     """Exit code 0 for yes, 1 for no with the reason on stderr."""
     if len(argv) == 1 and argv[0] in WHAT:
-        what, socket = argv[0], ""  # the usual case, without argparse: a third of the time
+        what, socket = argv[0], None  # the usual case, without argparse: a third of the time
     else:
         options = _options(argv)
         if isinstance(options, int):
@@ -41,18 +40,15 @@ def main(argv: list[str]) -> int:
     except client.ControlError as error:
         reason = str(error)
     reason = reason.removeprefix("cannot reach the master: ")
-    print(printable(f"entrypoint: {no}: {reason}"), file=sys.stderr)
+    complain(f"{no}: {reason}")
     return EXIT_FAILED
 
 
-def _options(argv: list[str]) -> tuple[str, str] | int:
-    from entrypoint.cli.arguments import Parser, add_socket, parse
+def _options(argv: list[str]) -> tuple[str, str | None] | int:
+    from entrypoint.cli.arguments import parse
 
-    parser = Parser(prog="entrypoint probe", description="Ask whether the master is live, ready or started.")
-    parser.add_argument("what", choices=tuple(WHAT), metavar="live|ready|startup")
-    add_socket(parser)
-    options = parse(parser, argv)
-    return options if isinstance(options, int) else (options.what, options.socket)
+    options = parse("probe", argv)
+    return options if isinstance(options, int) else (options.choice, options.socket)
 
 
 def command_line(pid: int) -> list[str]:

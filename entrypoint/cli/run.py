@@ -28,12 +28,14 @@ class Options:
         sets: tuple[str, ...] = (),
         workers: int | None = None,
         command: tuple[str, ...] = (),
+        help: bool = False,  # noqa: A002 - as the option
     ) -> None:
         self.config = config
         self.init = init
         self.sets = sets
         self.workers = workers
         self.command = command
+        self.help = help
 
 
 def parse(argv: list[str]) -> Options:
@@ -57,6 +59,8 @@ def parse(argv: list[str]) -> Options:
         if word == "--init":
             init = True
             continue
+        if word in ("-h", "--help"):
+            return Options(help=True)
         name, equals, value = word.partition("=")
         if word.startswith("-c") and word != "-c":  # -cFILE
             name, equals, value = "-c", "=", word[2:]
@@ -90,6 +94,17 @@ def config_file(options: Options) -> str:
     return path
 
 
+def show_help() -> int:
+    """Print it on stdout; returns the exit code."""
+    import signal
+
+    from entrypoint.cli.dispatch import main as dispatch
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    return dispatch("help", ["run"])
+
+
 def main(argv: list[str]) -> int:
     """Run the master; returns its exit code."""
     try:
@@ -97,6 +112,8 @@ def main(argv: list[str]) -> int:
     except UsageError as error:
         print(f"entrypoint: {error}", file=sys.stderr)
         return USAGE_ERROR
+    if options.help:
+        return show_help()
     path = config_file(options)
     if not path and not options.command:
         print("entrypoint: cannot use --init: it needs a command", file=sys.stderr)

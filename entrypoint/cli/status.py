@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.cli import client
-from entrypoint.cli.arguments import Parser, add_socket, parse
+from entrypoint.cli.arguments import parse
 from entrypoint.cli.common import cut, write
 
 if TYPE_CHECKING:
@@ -28,30 +28,28 @@ HOME, END_OF_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def main(argv: list[str]) -> int:
-    """Print the status; returns the exit code. Raises KeyboardInterrupt at Ctrl-C, the screen restored."""
-    parser = Parser(prog="entrypoint status", description="Show pools and workers.")
-    parser.add_argument("pool", metavar="POOL", nargs="?", default="", help="only this one")
-    parser.add_argument("--json", action="store_true", help="print JSON; with --watch one object a line")
-    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
-    add_socket(parser)
-    options = parse(parser, argv)
+    """Print the status; returns the exit code.
+
+    Raises OutputError, and KeyboardInterrupt at Ctrl-C, the screen restored.
+    """
+    options = parse("status", argv)
     if isinstance(options, int):
         return options
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a status may have characters that the terminal has not
     if options.watch:
-        return client.guarded(lambda: watch(options.socket, options.pool, as_json=options.json))
-    return client.guarded(lambda: show(options.socket, options.pool, as_json=options.json))
+        return client.guarded(lambda: watch(options.socket, options.pool or "", as_json=options.json))
+    return client.guarded(lambda: show(options.socket, options.pool or "", as_json=options.json))
 
 
-def show(socket: str, pool: str, *, as_json: bool) -> int:
+def show(socket: str | None, pool: str, *, as_json: bool) -> int:
     """Print the status once. Raises ControlError."""
     status = fetch(socket, pool)
     write(json.dumps(status, indent=2) + "\n" if as_json else _tables(status, terminal()[0]))
     return 0
 
 
-def fetch(socket: str, pool: str = "") -> dict[str, Any]:
+def fetch(socket: str | None, pool: str = "") -> dict[str, Any]:
     """The status of all pools or of one, the workers' memory filled in. Raises ControlError."""
     with client.Connection(socket) as connection:
         status = connection.ask({"ask": "status"}).get("status")
@@ -81,7 +79,7 @@ def resident_memory(pid: object) -> int | None:
         return None
 
 
-def watch(socket: str, pool: str, *, as_json: bool) -> int:
+def watch(socket: str | None, pool: str, *, as_json: bool) -> int:
     """Print the status every second, whatever happens to the master. Raises ControlError."""
     full = sys.stdout.isatty() and not as_json
     with _screen() if full else _ending():

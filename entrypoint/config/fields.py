@@ -104,7 +104,8 @@ PROCESS = (
         text("user name or uid", least=1),
         None,
         "User to run as; HOME, USER and the supplementary groups follow. The group of a uid without an entry in "
-        "/etc/passwd is the master's.",
+        "/etc/passwd is the master's. /dev/stdout and /dev/stderr can be opened by it when they are a pipe or a "
+        "terminal of the master's user; a terminal is writable for every user meanwhile.",
     ),
     Field("group", text("group name or gid", least=1), None, "Primary group; default: the user's."),
     Field("umask", octal(), None, "File mode mask, octal; default: the master's."),
@@ -300,7 +301,9 @@ POOL = Section(
         choice("inherit", "json"),
         "inherit",
         "inherit: workers write to the master's stdout and stderr; json: each line of theirs becomes a JSON line on "
-        "the master's stdout, with `pool`, `slot`, `pid` and `stream`.",
+        "the master's stdout, with `pool`, `slot`, `pid` and `stream`. Where the master's stdout is a socket, or a "
+        "pipe of another user, a worker that makes it non-blocking (Node.js does so with pipes) does so for all that "
+        "inherit it, and their lines can be lost.",
     ),
     later=(
         "python", "wsgi", "asgi", "recycle", "scaling", "preload", "refork_after", "hooks", "metrics",

@@ -26,8 +26,8 @@ from entrypoint.master.journal import Journal
 from entrypoint.master.notify.messages import Messages
 from entrypoint.master.processes.children import Children
 from entrypoint.master.processes.hooks import Hooks
+from entrypoint.master.processes.launcher import Launcher
 from entrypoint.master.processes.reaper import Reaper
-from entrypoint.master.processes.spawn import Spawner
 from entrypoint.master.reactor import Reactor
 from entrypoint.master.snapshot import Snapshot
 from entrypoint.master.sockets.serving import Serving
@@ -77,11 +77,11 @@ class Shell:
         reactor = self._reactor = Reactor()
         self.reaper = Reaper(lambda: self.tell(ev.Childless()))
         self._messages = Messages(reactor, self.tell, log)
-        spawner = Spawner(around)
+        self._launcher = Launcher(around)
         workers: dict[int, Running] = {}  # by serial; kept by `Children`
         self.serving = Serving(sockets, log, self.tell, workers)
         self._children = Children(
-            spawner,
+            self._launcher,
             reactor,
             self.reaper,
             self.tell,
@@ -90,7 +90,7 @@ class Shell:
             sockets_of=self.serving.of_worker,
             workers=workers,
         )
-        hooks = Hooks(spawner, self.reaper, self.tell, workers)
+        hooks = Hooks(self._launcher, self.reaper, self.tell, workers)
         self.output = Output(reactor, self.tell, self._children.spawn, log)
         self._children.on_captured = self.output.add
         self._reloader = Reloader(
@@ -334,7 +334,8 @@ class Shell:
         }
 
     def close(self) -> None:
-        """Leave no files of sockets behind."""
+        """Leave no files of sockets behind, and terminals as they were."""
+        self._launcher.close()
         if self._requests.control is not None:
             self._requests.control.close()
         for held in (self.serving.held, self._observed):

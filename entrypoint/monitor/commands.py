@@ -51,6 +51,7 @@ class Commands:
     def _start(self, argv: Sequence[str], process: Process, environ: Mapping[str, str]) -> _Running:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
+            os.fchmod(writer, 0o622)  # a program of another user may open /dev/stderr anew
             popen = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entrypoint.cli import control as commands
-from entrypoint.cli import probe
+from entrypoint.cli.arguments import parser
+from entrypoint.commands import COMMANDS, REQUESTS
 from entrypoint.master.control import server
 from tests.control.test_status import STATUS
 
@@ -27,20 +27,21 @@ def test_the_commands_of_the_examples_are_understood(page: str) -> None:
     found = [shlex.split(line) for line in re.findall(r"^(?: {4}|\$ )entrypoint (.*)$", page, re.MULTILINE)]
     assert len(found) >= 4
     for name, *words in found:
-        if name != "status":
-            commands._parser(name).parse_args(words)
+        parser(name).parse_args(words)  # exits with 2
 
 
-def test_every_command_and_probe_is_described(page: str) -> None:
-    for name in (*commands.DESCRIPTIONS, "status"):
-        assert f"`{name} " in page or f"`{name}`" in page
-    for name in probe.WHAT:
-        assert f"`probe {name}`" in page
+def test_the_table_has_every_command_with_its_arguments_and_its_help(page: str) -> None:
+    rows = dict(re.findall(r"^\| `(.*?)` \| (.*) \|$", page.partition("### As probes")[0], re.MULTILINE))
+    table = {usage.replace("\\|", "|"): told for usage, told in rows.items()}
+    asking = {f"{name} {command.arguments}": command.help for name, command in COMMANDS.items() if command.requests}
+    assert list(table) == list(asking)
+    for usage, told in asking.items():
+        assert table[usage].startswith(told), usage
 
 
 def test_every_request_of_the_page_is_one(page: str) -> None:
     found = [server.parse(text.encode()) for text in re.findall(r'`(\{"ask":[^`]*\})`', page)]
-    assert {request["ask"] for request in found} == set(server.REQUESTS)
+    assert {request["ask"] for request in found} == set(REQUESTS)
 
 
 def test_the_json_of_the_page_is_json(page: str) -> None:

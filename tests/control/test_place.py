@@ -5,17 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from entrypoint.config.location import find_control
+from entrypoint.cli import client
+from entrypoint.config.location import find_control, named_control
 from entrypoint.master.control import server as control
-from tests.control.conftest import NOBODY, Loop
+from tests.control.conftest import BASE_ENV, NOBODY, Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PING = b'{"ask":"ping"}\n'
 PONG = {"ok": True, "phase": "running"}
@@ -156,8 +162,18 @@ def test_the_folder_is_made_private(folder: Path) -> None:
     loop.control.close()
 
 
-@pytest.mark.parametrize("kind", ["symlink", "foreign", "writable", "file"])
-def test_in_a_folder_of_everybody_a_foreign_folder_is_not_trusted(folder: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("symlink", "not a directory"),
+        ("foreign", "the folder belongs to uid 65534"),
+        ("writable", "others can write to the folder (mode 0777)"),
+        ("file", "not a directory"),
+    ],
+)
+def test_in_a_folder_of_everybody_a_foreign_folder_is_not_trusted(
+    folder: Path, entrypoint: str, monkeypatch: pytest.MonkeyPatch, kind: str, reason: str
+) -> None:
     folder.chmod(0o1777)
     trap = folder / "entrypoint-0"
     if kind == "symlink":
@@ -171,9 +187,39 @@ def test_in_a_folder_of_everybody_a_foreign_folder_is_not_trusted(folder: Path, 
             os.chown(trap, NOBODY, NOBODY)
         else:
             trap.chmod(0o777)
-    with pytest.raises((PermissionError, NotADirectoryError)):
-        Loop(trap / "control.sock").control.open()
+    loop = Loop(trap / "control.sock")
+    with pytest.raises(OSError, match=f"{re.escape(str(trap))}/control.sock: {re.escape(reason)}$"):
+        control.listen([loop.control.path], loop.watch, loop.unwatch, loop._handle)
     assert not (trap / "control.sock").exists()
+    # Who looks for the master is told, too.
+    monkeypatch.setattr(client, "find_control", lambda *_: [f"{folder}/none/control.sock", loop.control.path])
+    with pytest.raises(client.NoSocketError, match=re.escape(f"{folder}/none, {trap}; {trap}: {reason}")):
+        client.Connection("")
+    if kind != "foreign":  # root may ask a master of anybody's
+        ran = loop.run(entrypoint, "stop", "web", "--socket", loop.control.path)
+        assert (ran.code, ran.err) == (1, f"entrypoint: cannot reach the master: {loop.control.path}: {reason}\n")
+        ran.close()
+
+
+def test_a_link_does_not_hide_that_everybody_may_make_files_there(folder: Path) -> None:
+    (folder / "real").mkdir()
+    (folder / "real").chmod(0o1777)
+    (folder / "link").symlink_to(folder / "real")
+    (folder / "real/trap").mkdir()
+    (folder / "real/trap").chmod(0o777)
+    with pytest.raises(PermissionError, match="others can write"):
+        Loop(folder / "link/trap/control.sock").control.open()
+
+
+def test_the_reasons_of_ours_are_told(loop: Loop, folder: Path) -> None:
+    (folder / "file.sock").write_text("precious")
+    paths = [loop.control.path, str(folder / "file.sock")]
+    with pytest.raises(OSError, match="cannot open the control socket") as caught:
+        control.listen(paths, loop.watch, loop.unwatch, loop._handle)
+    assert caught.value.strerror == (
+        f"cannot open the control socket: {paths[0]}: somebody accepts on it; "
+        f"{paths[1]}: the path exists and is no socket"
+    )
 
 
 def test_the_first_place_that_works_is_taken(folder: Path) -> None:
@@ -209,3 +255,91 @@ def test_where_the_socket_may_be() -> None:
     ]
     assert find_control("auto", {"XDG_RUNTIME_DIR": "relative"}) == ["/run/entrypoint/control.sock", shared]
     assert find_control("/x/y.sock", {"XDG_RUNTIME_DIR": "/run/user/7"}) == ["/x/y.sock"]
+
+
+# -- which master is asked -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def usual(loop: Loop, folder: Path) -> Iterator[dict[str, str]]:
+    """A master in a place that nobody has to name, beside `loop`; yields the environment in which it is found there."""
+    runtime = folder / "runtime"
+    other = Loop(runtime / "entrypoint/control.sock")
+    runtime.mkdir()
+    other.control.open()
+    other.handle = lambda *_: pytest.fail("the wrong master was asked")
+    # Both in one loop: the commands run while it turns.
+    loop.epoll.register(other.epoll.fileno(), 1)
+    loop.handlers[other.epoll.fileno()] = other.settle
+    yield {**BASE_ENV, "XDG_RUNTIME_DIR": str(runtime)}
+    del loop.handlers[other.epoll.fileno()]
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "control: {socket: %s}",
+        '{"pools": {}, "control": {"socket": "%s"}}',
+        "control:\n  socket: ${FOLDER}/control.sock",
+        "control: {socket: '${NOT_SET:-%s}'}",
+    ],
+)
+def test_the_configuration_that_is_named_decides(
+    loop: Loop, folder: Path, entrypoint: str, usual: dict[str, str], text: str
+) -> None:
+    path = folder / "named.yaml"
+    path.write_text(text.replace("%s", loop.control.path))
+    env = {**usual, "ENTRYPOINT_CONFIG": str(path), "FOLDER": str(folder)}
+    ran = loop.run(entrypoint, "stop", "web", env=env)
+    assert (ran.code, ran.err) == (0, "")
+    assert [request for _, request in loop.requests] == [{"ask": "stop", "pool": "web"}]
+    assert loop.run(entrypoint, "probe", "live", env=env).code == 0
+
+
+def test_a_variable_decides_before_the_configuration_and_the_option_before_both(
+    loop: Loop, folder: Path, entrypoint: str, usual: dict[str, str]
+) -> None:
+    path = folder / "named.yaml"
+    path.write_text("control: {socket: /no/such.sock}")
+    env = {**usual, "ENTRYPOINT_CONFIG": str(path), "entrypoint_Control__Socket": loop.control.path}
+    assert loop.run(entrypoint, "stop", "web", env=env).code == 0
+    env["entrypoint_Control__Socket"] = "/nor/this.sock"
+    assert loop.run(entrypoint, "stop", "web", "--socket", loop.control.path, env=env).code == 0
+    assert len(loop.requests) == 2
+
+
+def test_where_the_named_master_is_not_no_other_is_asked(
+    loop: Loop, folder: Path, entrypoint: str, usual: dict[str, str]
+) -> None:
+    path = folder / "named.yaml"
+    path.write_text(f"control: {{socket: {folder}/gone.sock}}")
+    ran = loop.run(entrypoint, "stop", "web", env={**usual, "ENTRYPOINT_CONFIG": str(path)})
+    gone = f"entrypoint: cannot reach the master: {folder}/gone.sock: no such file or directory\n"
+    assert (ran.code, ran.err) == (1, gone)
+
+
+@pytest.mark.parametrize(
+    "text", ["pools: {}", "control: {socket: auto}", "control: {}", "control: [", "sockets: {}", ""]
+)
+def test_a_configuration_that_names_no_socket_leaves_the_usual_places(folder: Path, text: str) -> None:
+    path = folder / "c.yaml"
+    path.write_text(text)
+    assert named_control("", {"ENTRYPOINT_CONFIG": str(path)}) == ""
+    assert named_control("", {"ENTRYPOINT_CONFIG": f"{path}.not"}) == ""
+    assert named_control("", {"ENTRYPOINT_CONTROL__SOCKET": "auto", "ENTRYPOINT_CONFIG": str(path)}) == ""
+
+
+def test_a_fifo_as_the_configuration_makes_no_probe_wait(folder: Path) -> None:
+    os.mkfifo(folder / "fifo")
+    assert named_control("", {"ENTRYPOINT_CONFIG": str(folder / "fifo")}) == ""
+
+
+def test_a_configuration_without_a_socket_costs_a_probe_no_yaml(folder: Path) -> None:
+    path = folder / "c.yaml"
+    path.write_text("pools: {web: {command: [a], sockets: [http]}}\nsockets: {http: {bind: ':80'}}\ncontrol: {}")
+    code = (
+        "import entrypoint.config.location as l, os, sys; l.named_control('', os.environ); print('yaml' in sys.modules)"
+    )
+    env = {"PYTHONPATH": os.pathsep.join(sys.path), "ENTRYPOINT_CONFIG": str(path)}
+    assert subprocess.check_output([sys.executable, "-S", "-c", code], env=env, text=True) == "False\n"

@@ -151,7 +151,7 @@ def test_a_bug_in_the_master_is_answered_and_not_hidden(loop: Loop) -> None:
 
 NOT_JSON = "cannot read the request: not a line of JSON"
 TOO_LONG = "cannot read the request: longer than 4096 bytes"
-NO_ASK = "cannot read the request: it must be an object, with `ask` one of ping, status, ready, startup, scale, "
+NO_ASK = "cannot read the request: it must be an object, with `ask` one of status, scale, restart, "
 
 
 @pytest.mark.parametrize(
@@ -357,8 +357,12 @@ def test_process_1_imports_nothing_heavy_for_it() -> None:
     ]
     assert lists[0] - lists[1] <= {
         "entrypoint.master",
+        "entrypoint.config",
+        "entrypoint.linux",
+        "entrypoint.master.control",
         "entrypoint.master.control.server",
         "entrypoint.linux.stale",
+        "entrypoint.config.location",
         "_socket",
         "select",
         "errno",

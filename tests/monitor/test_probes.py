@@ -255,6 +255,13 @@ def test_exec_runs_where_and_as_its_worker(monitor: Any, tmp_path: Path) -> None
     assert out[:7] == ["65534", "65534", "65534 4242", str(place), "0027", "nobody", "/dev/null"]
 
 
+def test_exec_of_another_user_can_open_its_output_again(monitor: Any) -> None:
+    process = Process(("w",), "w", credentials=Credentials(65534, 65534, (), "nobody", "/nonexistent"))
+    probe = Probe(exec=shell("echo why > /dev/stderr; exit 3"), failure_threshold=1)
+    monitor.watch(probe, kind="live", process=process)
+    assert monitor.wait_for("not_live")["reason"] == "sh -c SCRIPT: exit code 3: why"
+
+
 def test_exec_has_no_descriptor_of_the_monitor(monitor: Any, tmp_path: Path) -> None:
     monitor.watch(Probe(exec=shell(f"exec ls /proc/self/fd > {tmp_path}/out")))
     monitor.wait_for("ready")

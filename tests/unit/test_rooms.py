@@ -13,6 +13,7 @@ HOUSE = Path(entrypoint.__file__).parent
 
 # What each room may import of ours, beside itself. What is not listed knows nobody.
 ROOMS: dict[str, tuple[str, ...]] = {
+    "commands": (),
     "record": (),
     "linux": ("record",),
     "config": ("linux", "record"),
@@ -20,8 +21,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "logger": (),
     "monitor": ("config", "linux", "record"),
     "observer": ("linux",),
-    "master": ("config", "core", "linux", "monitor.messages", "observer.messages", "record"),
-    "cli": ("config", "master.boot"),
+    "master": ("commands", "config", "core", "linux", "monitor.messages", "observer.messages", "record"),
+    "cli": ("commands", "config", "master.boot"),
     "__main__": ("cli", "logger.main", "monitor.main", "observer.main"),
 }
 

@@ -10,10 +10,10 @@ import _socket
 import errno
 import os
 import select
-import stat
 import sys
 import time
 
+from entrypoint.config.location import distrust
 from entrypoint.core.model import NEVER
 from entrypoint.linux.stale import unlink_stale
 
@@ -35,20 +35,6 @@ ACCEPT_BATCH = 16
 ACCEPT_PAUSE = 1.0  # seconds without accepting when there is no descriptor or memory for a client
 BACKLOG = 128
 
-# What each request must carry, no more and no less: a type, or a range of numbers; None where null is allowed.
-POOL, OR_NULL, FLAG = (str,), (str, None), (bool,)
-REQUESTS: dict[str, dict[str, tuple[object, ...]]] = {
-    "ping": {},
-    "status": {},
-    "ready": {},
-    "startup": {},
-    "scale": {"pool": POOL, "count": (range(10_001), None)},
-    "restart": {"pool": OR_NULL, "wait": FLAG},
-    "reload": {"wait": FLAG},
-    "start": {"pool": POOL},
-    "stop": {"pool": POOL},
-    "signal": {"pool": POOL, "slot": (range(1_000_000), None), "signal": (range(1, 65),)},
-}
 MAX_NAME = 63  # characters of a pool's name
 
 READING, ASKED, WRITING, LAST = range(4)  # LAST: writing, and then it is over
@@ -321,7 +307,7 @@ def listen(paths: Sequence[str], watch: Watch, unwatch: Unwatch, handle: Handle)
         try:
             control.open()
         except OSError as error:
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)  # a path that is too long has none
+            reason = error.strerror.lower() if error.strerror else str(error)  # a path that is too long has none
             reasons.append(f"{path}: {reason}")
         else:
             return control
@@ -336,6 +322,8 @@ def refusal(reason: str) -> dict[str, Any]:
 def parse(line: bytes) -> dict[str, Any]:
     """A request with exactly the keys and types that it must have. Raises ValueError with a reason."""
     import json  # with `re`: not before somebody asks
+
+    from entrypoint.commands import REQUESTS
 
     try:
         request = json.loads(line.decode())
@@ -388,12 +376,5 @@ def _make_folder(folder: str) -> None:
         os.mkdir(folder, 0o755 if folder == "/run/entrypoint" else 0o700)
     except FileExistsError:
         pass
-    above = os.lstat(os.path.dirname(folder))
-    if not above.st_mode & stat.S_ISVTX:
-        return
-    # Like /tmp, where anyone may have made it first.
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise PermissionError(errno.EPERM, "somebody else's folder")
+    if reason := distrust(folder, os.geteuid()):
+        raise PermissionError(errno.EPERM, reason)

@@ -10,8 +10,8 @@ from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.linux import kernel, proc
 from entrypoint.linux.signals import signal, signal_name
-from entrypoint.master.processes import spawn
 from entrypoint.master.processes.pipes import Pipes
+from entrypoint.master.processes.spawn import Child, Task
 from entrypoint.master.running import Running
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from entrypoint.master.log import Log
     from entrypoint.master.notify.messages import Messages
     from entrypoint.master.part import Orders, Tell
+    from entrypoint.master.processes.launcher import Launcher
     from entrypoint.master.processes.reaper import Reaper
     from entrypoint.master.reactor import Reactor
 
@@ -29,7 +30,7 @@ class Children:
 
     def __init__(
         self,
-        spawner: spawn.Spawner,
+        launcher: Launcher,
         reactor: Reactor,
         reaper: Reaper,
         tell: Tell,
@@ -45,16 +46,16 @@ class Children:
         """
         self.orders: Orders = {act.Signal: self.signal, act.KillTree: self.kill_tree, act.Sweep: self.sweep}
         self.by_serial = workers
-        self.on_captured: Callable[[Running, Pipes], None] = lambda _running, pipes: pipes.close(pipes.readers)
+        self.on_captured: Callable[[Running, Pipes], None] = lambda _running, _pipes: None
         self.on_ended: list[Callable[[Running], None]] = []  # called when a main process has been reaped
-        self._spawner = spawner
+        self._launcher = launcher
         self._reactor = reactor
         self._reaper = reaper
         self._messages = messages
         self._log = log
         self._tell = tell
         self._sockets_of = sockets_of
-        self._forked: dict[int, spawn.Child] = {}  # between fork and exec, by serial
+        self._forked: dict[int, Child] = {}  # between fork and exec, by serial
         self._uid = os.getuid()
         self._oom_kills: int | None = None  # of the container, as far as known
 
@@ -71,23 +72,24 @@ class Children:
         try:
             if helper is None and not template.foreground and not order.pool.startswith("init:"):
                 address = self._messages.open(order.serial)
+            sockets = self._sockets_of(order) if helper is None else [("", fd) for fd in helper]
             if template.output == "json":
                 pipes = Pipes(who.uid if who is not None else None)
-            task = spawn.Task(
+            task = Task(
                 template.process,
                 Identity(order.pool, order.slot, order.generation),
-                self._sockets_of(order) if helper is None else [("", fd) for fd in helper],
+                sockets,
                 template.foreground,
                 address,
                 template.heartbeat,
                 bare=helper is not None,
                 output=pipes.writers if pipes is not None else None,
             )
-            child = self._spawner.spawn(task)
+            child = self._launcher.start(task)
         except (OSError, ValueError) as error:
             self._messages.drop(order.serial)
-            if pipes is not None:
-                pipes.close(pipes.readers + pipes.writers)
+            for fd in pipes.readers if pipes is not None else ():
+                os.close(fd)
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self._tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
             return None
@@ -101,7 +103,6 @@ class Children:
             self._reactor.watch(child.status, lambda: self._read_status(running), 0)  # only its end matters
         self._messages.listen(running)
         if pipes is not None:
-            pipes.close(pipes.writers)  # the worker's are the only ones: they end with it
             self.on_captured(running, pipes)
         if child.status < 0:
             self._tell(ev.Executed(order.serial))
@@ -128,7 +129,7 @@ class Children:
         self._reactor.unwatch(child.status)
         os.close(child.status)
         del self._forked[running.serial]
-        running.error = self._spawner.outcome(child, told)
+        running.error = self._launcher.outcome(child, told)
         if not running.error:  # else it is told with the exit that follows
             self._tell(ev.Executed(running.serial))
 

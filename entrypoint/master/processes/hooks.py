@@ -9,13 +9,15 @@ from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.linux import kernel
 from entrypoint.linux.signals import signal
-from entrypoint.master.processes import spawn
+from entrypoint.master.processes.spawn import Child, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from entrypoint.master.part import Orders, Tell
+    from entrypoint.master.processes.launcher import Launcher
     from entrypoint.master.processes.reaper import Reaper
+    from entrypoint.master.processes.spawn import Child
     from entrypoint.master.running import Running
 
 
@@ -24,7 +26,7 @@ class Hook:
 
     __slots__ = ("child", "name", "pid", "worker")
 
-    def __init__(self, name: str, worker: Running, child: spawn.Child) -> None:
+    def __init__(self, name: str, worker: Running, child: Child) -> None:
         self.name = name
         self.worker: Running | None = worker  # None: nobody wants to know how it ends
         self.pid = child.pid
@@ -36,14 +38,14 @@ class Hooks:
 
     def __init__(
         self,
-        spawner: spawn.Spawner,
+        launcher: Launcher,
         reaper: Reaper,
         tell: Tell,
         workers: Mapping[int, Running],
     ) -> None:
         """`workers` are those that run, by serial."""
         self.orders: Orders = {act.RunHook: self.run, act.KillHook: self.kill}
-        self._spawner = spawner
+        self._launcher = launcher
         self._reaper = reaper
         self._tell = tell
         self._workers = workers
@@ -56,7 +58,7 @@ class Hooks:
             return
         process = running.template.process._replace(argv=order.command.argv, display=order.command.display)
         try:
-            child = self._spawner.spawn(spawn.Task(process, running.identity, [], main_pid=running.pid))
+            child = self._launcher.start(Task(process, running.identity, [], main_pid=running.pid))
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self._tell(ev.HookEnded(order.serial, order.hook, f"cannot run {order.command.display}: {reason}"))
@@ -80,7 +82,7 @@ class Hooks:
         kernel.reap(hook.pid)
         error, child = "", hook.child
         if child.status >= 0:
-            error = self._spawner.outcome(child, os.read(child.status, 4096))  # its writer is gone: this cannot block
+            error = self._launcher.outcome(child, os.read(child.status, 4096))  # its writer is gone: this cannot block
             os.close(child.status)
         if hook.worker is None:
             return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from entrypoint.linux.streams import let_write
+
 
 class Pipes:
     """The two pipes of one worker. The write ends are only passed on."""
@@ -11,7 +13,7 @@ class Pipes:
     __slots__ = ("readers", "writers")
 
     def __init__(self, uid: int | None) -> None:
-        """`uid`: whose they are, if not the master's: programs open /dev/stdout anew. Raises OSError."""
+        """`uid`: the worker's user, if not the master's: programs open /dev/stdout anew. Raises OSError."""
         out = os.pipe2(os.O_CLOEXEC)
         try:
             error = os.pipe2(os.O_CLOEXEC)
@@ -24,12 +26,4 @@ class Pipes:
             os.set_blocking(fd, False)
         if uid is not None:
             for fd in self.writers:
-                try:
-                    os.fchown(fd, uid, -1)
-                except OSError:  # what is open stays usable
-                    pass
-
-    def close(self, fds: tuple[int, ...]) -> None:
-        """Close some of the ends."""
-        for fd in fds:
-            os.close(fd)
+                let_write(fd, uid)
