@@ -14,6 +14,7 @@ HOUSE = Path(entrypoint.__file__).parent
 # What each room may import of ours, beside itself. What is not listed knows nobody.
 ROOMS: dict[str, tuple[str, ...]] = {
     "commands": (),
+    "lean": (),
     "record": (),
     "linux": ("record",),
     "config": ("linux", "record"),
@@ -23,7 +24,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "observer": ("linux",),
     "master": ("commands", "config", "core", "linux", "monitor.messages", "observer.messages", "record"),
     "cli": ("commands", "config", "master.boot"),
-    "__main__": ("cli", "logger.main", "monitor.main", "observer.main"),
+    "__main__": ("cli", "lean", "logger.main", "monitor.main", "observer.main"),
 }
 
 # The master from the ground up: a file knows those of its own storey and of the ones below.
