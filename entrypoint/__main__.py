@@ -19,6 +19,10 @@ import sys
 HARMLESS = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8")
 
 
+# Processes of the master's own; nobody else's, so not in the usage.
+HELPERS = ("monitor", "observer", "logger")
+
+
 class Stderr(io.TextIOBase):
     """Standard error that is never a reason to fail: where it is closed or full, nobody can be told.
 
@@ -51,26 +55,36 @@ def isolate() -> None:
     """Start over without the PYTHON* variables and without sitecustomize, if either could be at work here.
 
     The master must not run anybody's code: an injected PYTHONPATH with a sitecustomize would start threads in
-    PID 1. The environment itself stays as it is, for the workers. Blocked and pending signals survive the exec.
+    PID 1. Nor may a locale decide what text means: configurations are UTF-8, and so is what workers get of them.
+    The environment itself stays as it is, for the workers. Blocked and pending signals survive the exec.
     """
     if sys.flags.isolated:
         return
     suspects = [n for n in os.environ if n.startswith("PYTHON") and n not in HARMLESS and not n.startswith("PYTHON_")]
-    if not suspects and not sys.modules["_thread"]._count():  # noqa: SLF001 - threading would have to be imported to ask
+    threads = sys.modules["_thread"]._count()  # noqa: SLF001 - threading would have to be imported to ask
+    if not suspects and not threads and sys.getfilesystemencoding() == "utf-8":
         return
-    os.execv(sys.executable, [sys.executable, "-I", "-S", os.path.abspath(__file__), *sys.argv[1:]])
+    from entrypoint import interpreter
+
+    try:
+        os.execv(sys.executable, interpreter.command(*sys.argv[1:]))
+    except OSError as error:
+        sys.exit(f"entrypoint: cannot start over in isolation: {sys.executable or 'no interpreter'}: {error.strerror}")
 
 
 def find_packages() -> None:
-    """Started by path, without site: our packages are beside this one, or in the virtual environment."""
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    prefix = os.path.dirname(os.path.dirname(sys.executable))
-    sys.path.append(f"{prefix}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages")
+    """Started without site: our packages are beside this one, the others where whoever started us found them."""
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    given = sys._xoptions.get("entrypoint_path")  # noqa: SLF001 - its documented place; see entrypoint.interpreter
+    places = [here, *(given.split(":") if isinstance(given, str) else ())]
+    sys.path += [place for place in places if place not in sys.path]
 
 
 def main() -> None:
     """Run one command and exit with its code."""
     sys.stderr = Stderr()
+    if sys.flags.no_site:
+        find_packages()
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     rest = sys.argv[2:]
     if name == "run":
@@ -82,30 +96,12 @@ def main() -> None:
         from entrypoint.cli.run import main as run
 
         sys.exit(run(rest))
-    if name == "monitor":  # the master's helper; nobody else's, so not in the usage
-        isolate()
-        for number in (_signal.SIGINT, _signal.SIGQUIT):  # until it has its own handlers: keys are the master's
-            _signal.signal(number, _signal.SIG_IGN)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
-        from entrypoint.monitor.main import main as monitor
+    if name in HELPERS:
+        from entrypoint.cli.helper import main as helper
 
-        sys.exit(monitor())
-    if name == "observer":  # the same
+        sys.exit(helper(name))
+    if name in ("check", "schema"):  # they read a configuration as the master does
         isolate()
-        for number in (_signal.SIGINT, _signal.SIGQUIT):
-            _signal.signal(number, _signal.SIG_IGN)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
-        from entrypoint.observer.main import main as observer
-
-        sys.exit(observer())
-    if name == "logger":  # and again
-        isolate()
-        for number in (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):  # its end comes another way
-            _signal.signal(number, _signal.SIG_IGN)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
-        from entrypoint.logger.main import main as logger
-
-        sys.exit(logger())
     try:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _signal.valid_signals())
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # `entrypoint schema | head` is no error
@@ -121,6 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.flags.no_site:
-        find_packages()
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -125,8 +126,9 @@ def main(argv: list[str]) -> int:
         if not path:
             return boot.run_command(options.command, options.workers)
         return boot.run_config(path, options.sets, options.workers, options.command)
-    except OSError as error:  # no memory, no descriptors: nothing runs yet
-        print(f"entrypoint: cannot start: {error.strerror or error}", file=sys.stderr)
+    except OSError as error:  # no memory, no descriptors, no /dev/null: nothing runs yet
+        where = f"{error.filename}: " if error.filename and error.errno not in (errno.EMFILE, errno.ENFILE) else ""
+        print(f"entrypoint: cannot start: {where}{error.strerror or error}", file=sys.stderr)
         return OPERATIONAL_ERROR
     except Exception as error:  # noqa: BLE001 - a bug of ours, before anything runs: one line, and a code that says so
         print(f"entrypoint: cannot start: internal error: {error!r}", file=sys.stderr)

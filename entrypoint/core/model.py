@@ -215,6 +215,8 @@ class Pool:
         "live",
         "name",
         "pinned",
+        "refused",
+        "refused_at",
         "removed",
         "restarts",
         "revision",
@@ -264,6 +266,8 @@ class Pool:
         self.halted = False  # stopped by hand
         self.removed = False  # no longer configured
         self.last_error = ""
+        self.refused = ""  # why the kernel made no process for it the last time; empty: it did
+        self.refused_at = -NEVER
         self.restarts = 0
         self.counters = Counters()
         self.stop_at = NEVER  # end of its drain delay
@@ -358,8 +362,8 @@ class Master:
         self.drain_delay = config.shutdown.drain_delay
         self.sockets = {s.name: s for s in config.sockets}
         self.held_sockets = {address(s): s for s in config.sockets}  # that the shell has open
-        self.refusals = 0  # spawns in a row that the kernel refused
-        self.held_until = 0.0  # no spawn before this
+        self.refusals = 0  # spawns of workers in a row that the kernel refused
+        self.held_until = 0.0  # no spawn of a worker before this
         self.stall = STALL  # seconds that deadlines may be late before the master itself is to blame
         self.amnesty_at = -NEVER  # until then nobody could have been heard
         self.requested = False  # somebody asked for the stop

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DAEMON = "ended with 0 and left processes: keep it in the foreground"
 LEADER = "the main process did not wait for its children: a shell is to start the program with exec"
 FAILED_BOOTS = ("boot_timeout", "error")  # causes that make the end of a worker a failed boot, however long it took
+HELPER_BOOT = 60.0  # seconds in which a helper that says why it cannot run has not run, be the machine ever so slow
 
 
 # -- size ----------------------------------------------------------------------------------------------------
@@ -179,6 +180,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
 
 def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     """Log the end of a worker's main process."""
+    known = w.pool.last_error
     reason = w.ended_by = w.cause or w.reason or ("oom" if event.oom else reason_of(event.outcome))
     count_exit(w, now, event)
     level = "info" if w.reason or reason == "completed" else "warning"
@@ -189,6 +191,12 @@ def report_exit(m: Master, w: Worker, now: float, event: Exited) -> None:
     elif not w.reason and not w.cause and reason != "completed":
         killer = " of the OOM killer" if reason == "oom" else ""
         w.pool.last_error = f"{w.pool.name}/{w.slot} ended by {event.outcome.text}{killer}"
+    if w.pool.is_helper and event.error:
+        w.cause = "error"
+        if now - w.born >= HELPER_BOOT:
+            w.pool.failures = 0
+        elif w.pool.failures and event.error == known:
+            level = "debug"  # it was told when it happened first
     if not event.alone or event.daemon:
         fields["left_processes"] = True
         young = now - w.born < w.pool.spec.restart.min_uptime
@@ -232,7 +240,7 @@ def helper_ended(m: Master, w: Worker, now: float) -> None:
     pool = w.pool
     if pool.status == ACTIVE and not w.reason:
         backoff = pool.spec.restart.backoff
-        pool.failures = pool.failures + 1 if w.ended - w.born < backoff.max else 0
+        pool.failures = pool.failures + 1 if w.cause in FAILED_BOOTS or w.ended - w.born < backoff.max else 0
         delay = backoff.initial * backoff.factor ** min(pool.failures - 1, 64) if pool.failures else 0.0
         m.add_worker(pool, now + min(delay, backoff.max))
 

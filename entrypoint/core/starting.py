@@ -15,11 +15,24 @@ if TYPE_CHECKING:
 
 def spawn(m: Master, w: Worker, now: float, _: None) -> None:
     """Its backoff is over."""
-    if now < m.held_until:  # the kernel refused a spawn a moment ago; ask again only then
-        m.arm(w, m.held_until)
+    if not w.pool.is_helper and now < (until := held_until(m)):
+        m.arm(w, until)
         return
     m.enter(w, STARTING)
     m.order(Spawn(w.serial, w.pool.name, w.slot, w.generation, w.template))
+
+
+def held_until(m: Master) -> float:
+    """No worker is spawned before: the kernel refused one a moment ago, so it is asked again only then.
+
+    Meanwhile a helper may have ended. What it has left free is for its successor, whose own pause is short.
+    """
+    until = m.held_until
+    if m.refusals:
+        for pool in m.helpers.values():
+            if pool.counts[BACKOFF] and not pool.refused:
+                until = max(until, *(w.deadline for w in pool.workers.values()))
+    return until
 
 
 def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:
@@ -27,7 +40,9 @@ def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:
     w.born = now
     w.pool.live += 1
     w.pool.counters.spawns += 1
-    m.refusals = 0
+    w.pool.refused = ""
+    if not w.pool.is_helper:
+        m.refusals = 0
     timeout = w.pool.spec.boot_timeout
     w.boot_deadline = now + timeout if timeout else NEVER
     m.arm(w, w.boot_deadline)
@@ -40,15 +55,22 @@ def spawned(m: Master, w: Worker, now: float, _: Spawned) -> None:
 
 
 def refused(m: Master, w: Worker, now: float, event: SpawnRefused) -> None:
-    """The kernel made no process: no failed boot, but all spawns wait."""
-    m.refusals += 1
-    backoff = w.pool.spec.restart.backoff
-    delay = min(backoff.max, backoff.initial * backoff.factor ** min(m.refusals - 1, 64))
-    m.held_until = now + delay
+    """The kernel made no process: no failed boot, but all workers wait; helpers do not wait for workers."""
+    pool = w.pool
+    backoff = pool.spec.restart.backoff
+    level = "error"
+    if pool.is_helper:
+        delay = backoff.max
+        level = "debug" if pool.refused == event.error else level  # told once
+    else:
+        m.refusals += 1
+        delay = min(backoff.max, backoff.initial * backoff.factor ** min(m.refusals - 1, 64))
+        m.held_until = now + delay
     m.enter(w, BACKOFF)
-    m.arm(w, m.held_until)
-    w.pool.last_error = event.error
-    m.report("error", "spawn_refused", w, error=event.error, retry_in=round(delay, 3))
+    m.arm(w, now + delay)
+    pool.last_error = pool.refused = event.error
+    pool.refused_at = now
+    m.report(level, "spawn_refused", w, error=event.error, retry_in=round(delay, 3))
 
 
 def executed(m: Master, w: Worker, now: float, _: Executed) -> None:

@@ -36,7 +36,7 @@ def readiness(m: Master) -> tuple[bool, str]:
     if m.phase not in (PHASE_STARTING, PHASE_RUNNING):
         return False, "stopping"
     if m.phase == PHASE_STARTING and m.init:
-        return False, f"{m.init[0].name} is running"
+        return False, m.init[0].refused or f"{m.init[0].name} is running"
     reasons = [why for p in m.pools.values() if p.spec.critical and (why := lacks(p))]
     return not reasons, "; ".join(reasons)
 
@@ -53,16 +53,21 @@ def lacks(pool: Pool) -> str:
         return f"{pool.name}: waits for {', '.join(p.name for p in pool.after if not p.lets_start) or 'init'}"
     least = enough(pool)
     ready = pool.counts[READY]
-    return "" if ready >= least else f"{pool.name}: {ready} of {least} ready"
+    return "" if ready >= least else f"{pool.name}: {ready} of {least} ready{_refused(pool)}"
+
+
+def _refused(pool: Pool) -> str:
+    return f" ({pool.refused})" if pool.refused else ""
 
 
 def startup(m: Master) -> tuple[bool, str]:
     """Whether every critical pool has had all its workers ready once, and which have failed, or have not yet."""
     failed = [lacks(p) for p in m.pools.values() if p.failed and not p.removed]
-    waiting = [p.name for p in m.pools.values() if p.spec.critical and not (p.was_ready or p.completed or p.removed)]
     if failed:
         return False, "; ".join(failed)
-    return not waiting, f"not all ready yet: {', '.join(waiting)}" if waiting else ""
+    late = [p for p in m.pools.values() if p.spec.critical and not (p.was_ready or p.completed or p.removed)]
+    waiting = ", ".join(p.name + _refused(p) for p in late)
+    return not late, f"not all ready yet: {waiting}" if late else ""
 
 
 def pools(m: Master, now: float, zero: float, pids: Mapping[int, int]) -> dict[str, Any]:

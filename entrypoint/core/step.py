@@ -24,6 +24,7 @@ from entrypoint.core.events import (
     Ticked,
 )
 from entrypoint.core.model import (
+    BACKOFF,
     HUP,
     INT,
     NEVER,
@@ -67,6 +68,7 @@ SIGNALS = {  # what the master does about a signal that the configuration does n
 }
 
 
+CLAIM_PAUSE = 0.1  # seconds after a refusal in which workers have their turn all the same
 HELPER_BACKOFF = Backoff(initial=0.1, max=1.0)  # for one that does not live for `max`; others are started at once
 
 
@@ -136,7 +138,7 @@ def helper_wanted(m: Master, event: HelperWanted, now: float) -> None:
 
 def tick(m: Master, _event: Ticked, now: float) -> None:
     """Handle what is due, up to one spawn: a spawn takes the shell a millisecond, and a TERM must not wait."""
-    while (target := m.due(now)) is not None:
+    while (target := claim(m, now) or m.due(now)) is not None:
         if isinstance(target, Worker):
             worker.happen(m, target, worker.DUE, now)
             if target.state == STARTING:
@@ -150,6 +152,24 @@ def tick(m: Master, _event: Ticked, now: float) -> None:
             rollout.due(m, target, now)
         else:
             shutdown.due(m, now)
+
+
+def claim(m: Master, now: float) -> Worker | None:
+    """Take the process of the master's own that goes before the worker whose turn to be spawned it is, if one does.
+
+    One that the kernel has refused need not wait for its own turn: what a worker could have is the helper's.
+    """
+    waiting = [w for pool in m.helpers.values() if pool.counts[BACKOFF] for w in pool.workers.values()]
+    if not waiting or m.next_deadline() > now:
+        return None
+    upcoming = m.deadlines[0][2]
+    if not isinstance(upcoming, Worker) or upcoming.state != BACKOFF or now < m.held_until:
+        return None
+    for helper in waiting:
+        if helper.deadline <= now or (helper.pool.refused and now >= helper.pool.refused_at + CLAIM_PAUSE):
+            m.arm(helper, NEVER)
+            return helper
+    return None
 
 
 def resized(m: Master, event: Resized, now: float) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from entrypoint.linux.signals import signal
 from entrypoint.record import Record
 
+RESERVE = 16  # descriptors that no worker gets; fewer where there are not many
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -252,6 +254,19 @@ def no_core_dumps() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def leave_descriptors(fd: int) -> None:
+    """See that a new descriptor of a worker's is none of the last few. Raises OSError.
+
+    Those are for helpers, for who asks, for reading the configuration again. The kernel gives the lowest number that
+    is free, so the number says how many there are.
+    """
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= most <= fd + min(RESERVE, most // 8):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def more_descriptors() -> tuple[int, int] | None:

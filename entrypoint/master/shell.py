@@ -33,12 +33,11 @@ from entrypoint.master.snapshot import Snapshot
 from entrypoint.master.sockets.serving import Serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from entrypoint.config.spec import Spec
     from entrypoint.core.actions import Action
     from entrypoint.master.configuration.reloading import Source
     from entrypoint.master.helpers.helper import Helper
+    from entrypoint.master.helpers.observer import Observer
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders
     from entrypoint.master.processes.spawn import Surroundings
@@ -71,8 +70,9 @@ class Shell:
         self._observed = observed
         self._log = log
         self._lag = Lag()
+        self._called = False  # the helpers are wanted
         self._settled = self._core.forward_all  # what has time until the first workers run has been done
-        self._settling: list[Callable[[], None]] = []  # more of that
+        self._observer: Observer | None = None
 
         reactor = self._reactor = Reactor()
         self.reaper = Reaper(lambda: self.tell(ev.Childless()))
@@ -139,8 +139,6 @@ class Shell:
         spec = self._core.spec
         self._capture(spec)
         self.tell(ev.Started())
-        self._observe(spec)
-        self._follow(spec)
         # From here on nothing is raised: what fails is reported, and tried again at a deadline if it matters.
         while self.exit is None:
             try:
@@ -229,6 +227,7 @@ class Shell:
             self._helpers[order.pool].spawn(order)
         else:
             self._children.spawn(order)
+            self._call_helpers()
 
     def _signal(self, order: act.Signal) -> None:
         running = self._children.by_serial.get(order.serial)
@@ -260,18 +259,39 @@ class Shell:
         self.tell(ev.SpecChanged(spec, order.roll_all, order.asker))
         self._follow(self._core.spec)
 
+    def _call_helpers(self) -> None:
+        """Have the master's own processes, once.
+
+        The order of the first spawns is: the logger, which is to be there before there is output; the first worker or
+        init command, which nothing else is to delay; the observer and the monitor; all other workers. So whatever
+        the kernel refuses then, somebody answers who asks how things are.
+        """
+        if not self._called:
+            self._called = True
+            self._observe(self._core.spec)
+            self._follow(self._core.spec)
+
     def _observe(self, spec: Spec) -> None:
-        """Have HTTP served, from before the init commands to the end."""
+        """Have HTTP served, from the first spawn to the end."""
         if not spec.observer.enabled or self._observed is None:
             return
         from entrypoint.master.helpers.observer import Observer
 
         [(_, listener)] = self._observed.of_worker((spec.observer.socket,), 0)
-        observer = Observer(self._reactor, self.tell, self._children.spawn, listener, self._snapshot)
+        observer = Observer(
+            self._reactor,
+            self.tell,
+            self._children.spawn,
+            self._log,
+            listener=listener,
+            address=self._observed.address(spec.observer.socket),
+            snapshot=self._snapshot,
+        )
         self._children.on_ended.append(observer.ended)
         self._want(observer)
-        self._settling.append(observer.wake)
-        self._log.emit("info", "observer_listens", bind=self._observed.address(spec.observer.socket))
+        self._observer = observer
+        if self._settled:
+            observer.wake()
 
     def _follow(self, spec: Spec) -> None:
         """See to what a configuration needs beside its workers."""
@@ -301,11 +321,12 @@ class Shell:
     def _settle_in(self) -> None:
         """Do what the first workers need not wait for."""
         self._settled = True
+        self._call_helpers()  # there may be no workers
         if self._core.spec.control.enabled:
             self._open_control()
         self._children.look_for_oom()
-        for each in self._settling:
-            each()
+        if self._observer is not None:
+            self._observer.wake()
 
     def _open_control(self) -> None:
         """Listen for requests; where no place can be written, everything else works."""

@@ -72,6 +72,11 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(json.dumps({"id": number, "ask": what}).encode() + b"\n")
 
+    def say(self, line: bytes) -> None:
+        """Tell the master something that it does not answer."""
+        if self._transport is not None:
+            self._transport.write(line + b"\n")
+
     # -- asyncio.Protocol ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,4 +1,4 @@
-"""What the master tells of a worker, and what is shown of it."""
+"""What the master tells of a worker, and what is shown of it; what the observer tells of itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     # Slot, pid, state, generation, Unix time of its start, restarts of its slot, Unix time of its last heartbeat, what
     # it says about itself. There may be a thousand of them, and names would be most of it.
     Row = tuple[int, int | None, str, int, float | None, int, float | None, str]
+
+SERVES = b'{"serves": true}'  # the observer's first line
 
 
 def workers(pool: str, rows: Iterable[Row], now: float) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import sys
 
 from entrypoint.observer.app import App
 from entrypoint.observer.link import Link
+from entrypoint.observer.messages import SERVES
 from entrypoint.observer.page import Page
 from entrypoint.observer.server import Server
 
@@ -44,5 +45,6 @@ async def serve(channel: socket.socket, sockets: list[socket.socket]) -> None:
     server = Server(App(link, Page()))
     for sock in sockets:
         await server.listen(sock)
+    link.say(SERVES)
     await link.closed
     os._exit(0)  # at once: nobody is to be told anything more

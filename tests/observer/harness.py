@@ -135,6 +135,7 @@ class Master:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.asked: list[str] = []
+        self.serves = threading.Event()  # it has said so
         self.snapshot = snapshot(web=pool(worker("web", 0, os.getpid()), worker("web", 1, os.getpid())))
         self.silent = threading.Event()
         self.answer: Callable[[dict[str, Any]], dict[str, Any]] = self.tell
@@ -153,6 +154,9 @@ class Master:
         with self.channel.makefile("rb") as lines:
             for line in lines:
                 ask = json.loads(line)
+                if ask == {"serves": True}:
+                    self.serves.set()
+                    continue
                 self.asked.append(ask["ask"])
                 if not self.silent.is_set():
                     self.send(self.answer(ask))

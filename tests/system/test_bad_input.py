@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,3 +147,40 @@ def test_an_overlay_from_the_environment_that_names_nothing(start: Start) -> Non
 def test_no_configuration_and_no_command(start: Start) -> None:
     master = start(args=[], env={"ENTRYPOINT_CONFIG": "/no/such/file"})
     assert refused(master, 78) == ["entrypoint: cannot load /no/such/file: no such file or directory"]
+
+
+LOCALES = [
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0"},
+    {"LC_ALL": "POSIX"},
+]
+
+
+@pytest.mark.parametrize("locale", LOCALES, ids=" ".join)
+def test_no_locale_changes_what_a_configuration_means(
+    start: Start, entrypoint: str, open_path: Path, locale: dict[str, str]
+) -> None:
+    text = "pools: {web: {command: [sh, -c, 'echo grüße $A; exec sleep 1000'], env: {A: größer}}}\n"
+    master = start(text, env=locale)
+    assert master.wait_for_line("^gr")[0]
+    assert "grüße größer" in master.said
+    assert master.stop()[0] == 0
+    command = [entrypoint, "check", "-c", f"{open_path}/config.yaml"]
+    env = {"PATH": os.environ["PATH"], **locale}
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "gr\\xFC\\xDFe" in done.stdout or "grüße" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["check", "-c", "CONFIG"], ["schema"]], ids=lambda words: words[0])
+def test_what_reads_a_configuration_runs_nothing_of_the_environment(
+    entrypoint: str, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "yaml.py").write_text("raise SystemExit('not the parser')\n")
+    (tmp_path / "json.py").write_text("raise SystemExit('not the printer')\n")
+    (tmp_path / "config.yaml").write_text(f"pools: {{web: {{{WORKER}}}}}\n")
+    command = [entrypoint, *(str(tmp_path / "config.yaml") if word == "CONFIG" else word for word in words)]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import entrypoint.master
+from tests.system.conftest import poll
+from tests.system.observed import Observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 
 
 def nobody(uid: int) -> tuple[str, ...]:
-    """As a user that nobody else is: the limit of processes counts all of a user's, also those that are still dying."""
-    return ("setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups")
+    """As a user that nobody else is: the limit of processes counts all of a user's, also those that are still dying.
+
+    One who may look into every folder, since the interpreter may be below a home that is closed to others.
+    """
+    look = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    return ("setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", *look)
 
 
 MOUNTS = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
@@ -53,6 +59,53 @@ def test_no_process_to_be_had(start: Start) -> None:
     for _ in range(6):
         master.wait_for("worker_started")
     assert not master.all("giving_up")
+    assert master.stop()[0] == 0
+
+
+OBSERVED = """
+observer: {{bind: "127.0.0.1:0"}}
+pools:
+  web:
+    command: [sleep, '1000']
+    workers: {0}
+    min_ready_workers: {0}
+    ready: {{after: 0s}}
+    restart: {{backoff: {{initial: 50ms, max: 100ms}}}}
+"""
+
+
+def test_somebody_answers_who_asks_while_no_process_is_to_be_had(start: Start) -> None:
+    """A kubelet that gets no answer would restart the container for ever."""
+    master = start(
+        OBSERVED.format(6),
+        wrap=nobody(1234579),
+        preexec_fn=limited(resource.RLIMIT_NPROC, 4, 100),
+        cwd="/",
+    )
+    observed = Observed(master)
+    assert observed.get("/livez").text == "ok\n"
+    why = r"\d of 6 ready \(cannot spawn web/\d: Resource temporarily unavailable\)"
+    poll(lambda: re.fullmatch(f"web: {why}\n", observed.get("/readyz").text))
+    assert observed.get("/startupz").status == 503
+    os.kill(observed.process(), signal.SIGKILL)  # workers wait for what that leaves free
+    observed.until("/livez", 200)
+    subprocess.run([*nobody(1234579), "prlimit", f"--pid={master.pid}", "--nproc=100"], check=True)
+    observed.until("/readyz", 200)
+    assert master.stop()[0] == 0
+
+
+def test_somebody_answers_who_asks_while_no_descriptor_is_left_for_workers(start: Start) -> None:
+    master = start(
+        OBSERVED.format(80),
+        preexec_fn=limited(resource.RLIMIT_NOFILE, 64, 64),
+    )
+    observed = Observed(master)
+    poll(lambda: re.search(r"\(cannot spawn web/\d+: Too many open files\)", observed.get("/readyz").text))
+    for _ in range(2):
+        last = observed.process()
+        os.kill(last, signal.SIGKILL)
+        observed.process(other_than=last)
+        observed.until("/livez", 200)
     assert master.stop()[0] == 0
 
 
@@ -239,3 +292,14 @@ def test_an_idle_master_sleeps(start: Start) -> None:
     master.until(lambda: quiet(0.2))
     assert quiet(1)
     assert master.stop()[0] == 0
+
+
+@pytest.mark.parametrize("words", [["run", "--", "true"], ["run", "-c", "CONFIG"]])
+def test_what_is_missing_at_the_start_is_named(entrypoint: str, tmp_path: Path, words: list[str]) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("pools: {web: {command: ['true']}}\ncontrol: {enabled: false}\nobserver: {enabled: false}\n")
+    bare = ("sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh")
+    command = [entrypoint, *(str(config) if word == "CONFIG" else word for word in words)]
+    done = subprocess.run([*MOUNTS, *bare, *command], check=False, capture_output=True, text=True)
+    assert done.stderr == "entrypoint: cannot start: /dev/null: No such file or directory\n"
+    assert done.returncode == 1

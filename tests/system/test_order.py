@@ -177,3 +177,19 @@ def test_a_pool_that_gives_up_ends_the_ones_that_wait_for_it(start: Start) -> No
     )
     assert master.wait() == 4
     assert master.said == []
+
+
+@pytest.mark.parametrize("init", ["", "init: [{name: migrate, command: ['true']}]\n"], ids=["no init", "init"])
+def test_the_order_of_the_first_spawns(start: Start, init: str) -> None:
+    """Nothing delays the first worker, and no other goes before who answers whoever asks how things are."""
+    master = start(
+        init + OBSERVER + "pools: {web: {command: [sleep, '1000'], workers: 3, output: json, "
+        "liveness: {tcp: '127.0.0.1:1$(ENTRYPOINT_SLOT)'}}}\nlog: {level: debug}\n"
+    )
+    started = [master.wait_for("worker_started") for _ in range(7 if init else 6)]
+    order = [f"{event['pool']}/{event['slot']}" for event in started]
+    first = ["init:migrate/0"] if init else ["web/0"]
+    rest = ["web/0"] if init else []
+    assert order == ["logger/0", *first, "observer/0", "monitor/0", *rest, "web/1", "web/2"]
+    Observed(master).until("/livez", 200)
+    assert master.stop()[0] == 0

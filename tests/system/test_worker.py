@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -245,6 +246,67 @@ def test_resource_limits_that_cannot_be_set(start: Start) -> None:
     )
     assert master.wait() in {78, 126}
     assert "cannot set" in master.story()
+
+
+def test_a_resource_limit_that_cannot_be_set_is_named(start: Start) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+
+    for value, said in (("unlimited", "unlimited"), ("{soft: 150, hard: 200}", "150 to 200")):
+        master = start(
+            f"pools: {{web: {{command: ['true'], rlimits: {{nofile: {value}}}}}}}",
+            wrap=("setpriv", "--reuid", "1234567", "--regid", "7654321", "--clear-groups"),
+            preexec_fn=few,
+            cwd="/",
+        )
+        assert master.wait() == 126
+        reason = "not allowed to raise maximum limit"
+        assert master.wait_for("worker_exited")["error"] == f"cannot set rlimits.nofile to {said}: {reason}"
+
+
+def test_an_environment_that_is_too_long_is_measured(start: Start, tmp_path: Path) -> None:
+    """Neither what is inherited nor what is added is too long by itself."""
+    more = tmp_path / "more.env"
+    more.write_text("".join(f"A{number}={'x' * 100_000}\n" for number in range(9)))
+    inherited = {f"B{number}": "x" * 100_000 for number in range(15)}
+    master = start(f"pools: {{web: {{command: [sleep, '1000'], env_from: [{more}]}}}}", env=inherited)
+    assert master.wait() == 126
+    error = master.wait_for("worker_exited")["error"]
+    match = re.fullmatch(
+        r"cannot execute sleep 1000: Argument list too long: "
+        r"its environment has (\d+) bytes, its command (\d+), and (\d+) may be",
+        error,
+    )
+    assert match
+    environment, command, most = map(int, match.groups())
+    assert environment + command > most
+    assert 2_400_000 < environment < 2_500_000
+    assert command == len("sleep") + len("1000") + 2 + 2 * 8
+
+
+@pytest.mark.parametrize("where", ["env", "command"])
+def test_a_string_that_is_too_long_is_named(start: Start, where: str) -> None:
+    """No value in the configuration can be as long, but what is made of two of them."""
+    twice = "$(HALF)$(HALF)"
+    command, env = (f"[echo, {twice}]", "") if where == "command" else ("[echo]", f", LONG: {twice}")
+    master = start(f"pools: {{web: {{command: {command}, env: {{HALF: {'x' * 70_000}{env}}}}}}}")
+    assert master.wait() == 126
+    what = "argument 1 has 140000" if where == "command" else "variable LONG has 140005"
+    error = master.wait_for("worker_exited")["error"]
+    assert error.endswith(f": Argument list too long: {what} bytes, and 131071 may be")
+    assert "xx" not in error
+
+
+@pytest.mark.parametrize("found_by", ["path", "PATH"])
+def test_a_command_that_is_a_dangling_link(start: Start, tmp_path: Path, found_by: str) -> None:
+    (tmp_path / "app").symlink_to(tmp_path / "releases/5/app")
+    command = "app" if found_by == "PATH" else f"{tmp_path}/app"
+    master = start(f"pools: {{web: {{command: [{command}], env: {{PATH: '{tmp_path}:/usr/bin'}}}}}}")
+    assert master.wait() == 127
+    target = f"{tmp_path}/releases/5/app"
+    assert master.wait_for("worker_exited")["error"] == (
+        f"cannot execute {command}: it is a link to {target}, which is missing"
+    )
 
 
 def test_a_working_directory_that_is_missing(start: Start) -> None:

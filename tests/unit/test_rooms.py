@@ -14,6 +14,7 @@ HOUSE = Path(entrypoint.__file__).parent
 # What each room may import of ours, beside itself. What is not listed knows nobody.
 ROOMS: dict[str, tuple[str, ...]] = {
     "commands": (),
+    "interpreter": (),
     "lean": (),
     "record": (),
     "linux": ("record",),
@@ -22,9 +23,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "logger": (),
     "monitor": ("config", "linux", "record"),
     "observer": ("linux",),
-    "master": ("commands", "config", "core", "linux", "monitor.messages", "observer.messages", "record"),
-    "cli": ("commands", "config", "master.boot"),
-    "__main__": ("cli", "lean", "logger.main", "monitor.main", "observer.main"),
+    "master": ("commands", "config", "core", "interpreter", "linux", "monitor.messages", "observer.messages", "record"),
+    "cli": ("commands", "config", "logger.main", "master.boot", "monitor.main", "observer.main"),
+    "__main__": ("cli", "interpreter", "lean"),
 }
 
 # The master from the ground up: a file knows those of its own storey and of the ones below.

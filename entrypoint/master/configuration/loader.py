@@ -8,9 +8,12 @@ from entrypoint.record import Record, pack, unpack
 
 TYPE_CHECKING = False  # without `typing`, which would be 7 ms in which nobody reads the configuration yet
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from entrypoint.config.spec import Spec
+
+FAILED = b"failed: "  # in place of a pickle
 
 
 class Answer(Record):
@@ -47,19 +50,28 @@ def _child(writer: int, path: str, sets: tuple[str, ...], workers: int | None, c
     try:
         from entrypoint.config.libyaml import import_alone
 
-        import_alone()
-        data = pack(load(path, sets, workers, command))
+        data = pack(load(path, sets, workers, command, first=import_alone))
         while data:
             data = data[os.write(writer, data) :]
         os.close(writer)  # now, not after the kernel has taken our memory apart
         code = 0
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the copy of the master must end here, with a word
+        os.write(writer, FAILED + repr(error).encode("utf-8", "replace"))
     finally:
         os._exit(code)
 
 
-def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> Answer:
-    """Read and check a configuration, here and now. Never raises."""
+def load(
+    path: str,
+    sets: tuple[str, ...],
+    workers: int | None,
+    command: tuple[str, ...],
+    first: Callable[[], None] | None = None,
+) -> Answer:
+    """Read and check a configuration, here and now, after `first`. Never raises."""
     try:
+        if first is not None:
+            first()
         from entrypoint.config.load import ConfigError, Request
         from entrypoint.config.load import load as load_config
 
@@ -68,12 +80,17 @@ def load(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[s
         except ConfigError as error:
             return Answer(None, (), error.errors, error.exit_code, error.sha256)
         return Answer(loaded.spec, loaded.warnings, (), 0, loaded.spec.sha256)
+    except ImportError as error:  # what we depend on is not installed, or not where we look for it
+        return Answer(None, (), (f"cannot load {path}: {error}",), 70)
     except Exception as error:  # noqa: BLE001 - a bug of ours must come out as one clear line
         return Answer(None, (), (f"cannot load {path}: internal error: {error!r}",), 70)
 
 
 def answer(path: str, data: bytes) -> Answer:
     """Decode what the child wrote before it closed its end."""
+    if data.startswith(FAILED):
+        why = data.removeprefix(FAILED).decode()[:500]
+        return Answer(None, (), (f"cannot load {path}: the process that reads it failed: {why}",), 70)
     if not data:
         return Answer(None, (), (f"cannot load {path}: the process that reads it was killed",), 70)
     try:

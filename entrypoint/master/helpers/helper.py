@@ -5,7 +5,6 @@ from __future__ import annotations
 import _socket
 import os
 import select
-import sys
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
@@ -17,24 +16,25 @@ if TYPE_CHECKING:
 
     from entrypoint.config.spec import Process
     from entrypoint.core import actions as act
+    from entrypoint.master.log import Log
+    from entrypoint.master.part import Tell
     from entrypoint.master.reactor import Reactor
     from entrypoint.master.running import Running
 
     Spawn = Callable[[act.Spawn, list[int]], Running | None]
-    from entrypoint.master.part import Tell
 
 MAX_PENDING = 16 << 20  # bytes that it has not read; more, and it does not work any more
 MAX_LINE = 4096
+LAST_MESSAGES = 1000  # read of one that has ended
 CHUNK = 1 << 16
 
 
 def process(name: str) -> Process:
     """How it is started: as the master itself, isolated from whatever its environment would make Python do."""
-    import entrypoint
     from entrypoint.config.spec import Process
+    from entrypoint.interpreter import command
 
-    main = os.path.join(os.path.dirname(os.path.abspath(entrypoint.__file__)), "__main__.py")
-    return Process((sys.executable, "-I", "-S", main, name), f"entrypoint {name}")
+    return Process(command(name), f"entrypoint {name}")
 
 
 class Helper:
@@ -42,12 +42,15 @@ class Helper:
 
     name = ""
 
-    def __init__(self, reactor: Reactor, tell: Tell, spawn: Spawn) -> None:
+    def __init__(self, reactor: Reactor, tell: Tell, spawn: Spawn, log: Log) -> None:
         """`spawn` starts a process with these descriptors as 3, 4 and so on."""
         self.pid = 0
+        self._running: Running | None = None
+        self._failure = ""  # the last one that it had; a bug is told once, not at each attempt
         self._reactor = reactor
         self._tell = tell
         self._spawn = spawn
+        self._log = log
         self._ours = -1
         self._pending = bytearray()
         self._rest = b""
@@ -67,13 +70,17 @@ class Helper:
         if running is None:
             os.close(ours)
             return
-        self._ours, self.pid = ours, running.pid
+        self._ours, self.pid, self._running = ours, running.pid, running
         self._reactor.watch(ours, self._ready)
         self.begin()
 
     def ended(self, running: Running) -> None:
         """A process has ended; perhaps this one."""
         if running.pid == self.pid:
+            for _ in range(LAST_MESSAGES):  # what it said before
+                if self._ours < 0:
+                    break
+                self._ready()
             self.close()
 
     # -- for those that are one ------------------------------------------------------------------------------
@@ -133,9 +140,27 @@ class Helper:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self.told(line)
+            if line.startswith(b'{"failed"'):
+                self._failed(line)
+            else:
+                self.told(line)
         if len(self._rest) > MAX_LINE:  # it is out of its mind
             self._kill()
+
+    def _failed(self, line: bytes) -> None:
+        """It cannot go on, and says why before it ends."""
+        import json
+
+        try:
+            said = json.loads(line)
+            error, where = str(said["failed"])[:500], str(said.get("where", ""))[-900:]
+        except (ValueError, RecursionError):
+            return
+        if where and error != self._failure:
+            self._log.emit("error", "bug", error=error, where=where)
+        self._failure = error
+        if self._running is not None:
+            self._running.error = error  # told with the exit that follows
 
     def _kill(self) -> None:
         kernel.send(self.pid, signal.SIGKILL)

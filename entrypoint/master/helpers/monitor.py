@@ -50,9 +50,8 @@ class Monitor(Helper):
 
         `file_changed` is called when the configuration file has another content.
         """
-        super().__init__(reactor, tell, spawn)
+        super().__init__(reactor, tell, spawn, log)
         self.orders: Orders = {act.Inspect: self.inspect}
-        self._log = log
         self._workers = workers
         self._inodes = inodes
         self._file_changed = file_changed

@@ -10,11 +10,13 @@ import marshal
 from typing import TYPE_CHECKING
 
 from entrypoint.master.helpers.helper import Helper
+from entrypoint.observer.messages import SERVES
 
 if TYPE_CHECKING:
     from typing import Any
 
     from entrypoint.master.helpers.helper import Spawn
+    from entrypoint.master.log import Log
     from entrypoint.master.part import Tell
     from entrypoint.master.reactor import Reactor
     from entrypoint.master.snapshot import Snapshot
@@ -25,9 +27,21 @@ class Observer(Helper):
 
     name = "observer"
 
-    def __init__(self, reactor: Reactor, tell: Tell, spawn: Spawn, listener: int, snapshot: Snapshot) -> None:
-        super().__init__(reactor, tell, spawn)
+    def __init__(
+        self,
+        reactor: Reactor,
+        tell: Tell,
+        spawn: Spawn,
+        log: Log,
+        *,
+        listener: int,
+        address: str,
+        snapshot: Snapshot,
+    ) -> None:
+        """`address` is where `listener` listens."""
+        super().__init__(reactor, tell, spawn, log)
         self._listener = listener
+        self._address = address  # empty once it has been told that somebody answers there
         self._snapshot = snapshot
         self._wanted = False  # the first workers run
 
@@ -46,7 +60,12 @@ class Observer(Helper):
         self.begin()
 
     def told(self, line: bytes) -> None:
-        """It asks something."""
+        """It asks something, or says that it serves."""
+        if line == SERVES:
+            if self._address:
+                self._log.emit("info", "observer_listens", bind=self._address)
+                self._address = ""
+            return
         import json
 
         try:

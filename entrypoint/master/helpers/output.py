@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 REMEMBERED = 64  # workers that have ended, by their last lines
 PATIENCE = 0.2  # seconds that the log waits for a worker's last lines
 STOP_TIME = 5.0  # seconds that the logger gets for what is left at the end; it gives up sooner when nobody reads
-LAST_MESSAGES = 1000  # read of a logger that has ended
 
 
 def needed(spec: Spec) -> bool:
@@ -45,8 +44,7 @@ class Output(Helper):
     name = "logger"
 
     def __init__(self, reactor: Reactor, tell: Tell, spawn: Spawn, log: Log) -> None:
-        super().__init__(reactor, tell, spawn)
-        self._log = log
+        super().__init__(reactor, tell, spawn, log)
         self._timer = reactor.timer(self.end_wait)  # the log has waited long enough
         self._open: dict[int, tuple[bytes, tuple[int, int]]] = {}  # what to tell of it, and its read ends, by serial
         self._ended: set[int] = set()  # those of them whose worker has ended
@@ -71,12 +69,7 @@ class Output(Helper):
 
     def ended(self, running: Running) -> None:
         """A worker has ended: its last lines are of interest. Or the logger has."""
-        if running.pid == self.pid:
-            for _ in range(LAST_MESSAGES):  # what it said before
-                if self._ours < 0:
-                    break
-                self._ready()
-        elif running.serial in self._open:
+        if running.serial in self._open:
             self._ended.add(running.serial)
             self._remember(running.serial)
             self._say(b'{"exited": %d}\n' % running.serial)

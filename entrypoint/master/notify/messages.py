@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
+from entrypoint.linux import kernel
 from entrypoint.master.notify.beats import Beats
 from entrypoint.master.notify.channel import Channel
 
@@ -34,6 +35,7 @@ class Messages:
     def open(self, serial: int) -> str:
         """Make a socket for a life of a worker; returns its address. Raises OSError."""
         channel = self._channels[serial] = Channel(self._token, serial)
+        kernel.leave_descriptors(channel.fd)
         return channel.address
 
     def drop(self, serial: int) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FIRST_SOCKET = 3  # SD_LISTEN_FDS_START in sd_listen_fds(3)
 OOM_SCORE_RAISE = 100  # of 1000: enough for the kernel to prefer a worker to the master
 CANNOT_EXECUTE, NOT_FOUND = 126, 127  # as the shell reports it
+ARG_MAX = 6 << 20  # bytes of all arguments and variables, or a quarter of the stack if that is less; see execve(2)
+POINTER = 8  # bytes
 
 # What speaks of a process by its pid, for that process to see whether it is meant.
 OWN_PID = ("LISTEN_PID", "WATCHDOG_PID")
@@ -263,12 +265,23 @@ def _limits(process: Process) -> None:
         try:
             resource.setrlimit(number, (pair[0], pair[1]))
         except (OSError, ValueError) as error:
-            raise StartError(f"cannot set resource limit {number} to {pair}: {error}") from None
+            to = " to ".join("unlimited" if value < 0 else str(value) for value in dict.fromkeys(pair))
+            raise StartError(f"cannot set rlimits.{_limit_name(number)} to {to}: {_reason(error)}") from None
     if process.nice:
         try:
             os.nice(process.nice)
         except OSError as error:
             raise StartError(f"cannot set nice {process.nice}: {error.strerror}") from None
+
+
+def _limit_name(number: int) -> str:
+    """As the configuration has it."""
+    names = (name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number)
+    return next(names, str(number)).removeprefix("RLIMIT_").lower()
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def _lower_descriptors(around: Surroundings, process: Process) -> None:
@@ -378,8 +391,27 @@ def _execute(
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 code, reason = CANNOT_EXECUTE, os.strerror(error.errno or 0)
-            elif os.path.lexists(place) and error.errno == errno.ENOENT:
+            elif os.path.exists(place) and error.errno == errno.ENOENT:
                 code, reason = CANNOT_EXECUTE, "its interpreter is missing"
+            elif code == NOT_FOUND and os.path.islink(place):
+                reason = f"it is a link to {os.path.realpath(place)}, which is missing"
+            if error.errno == errno.E2BIG:
+                reason += f": {_too_long(argv, environ)}"
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM):
                 break
     raise StartError(f"cannot execute {display}: {reason}", code)
+
+
+def _too_long(argv: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    """What there is too much of: execve(2) limits each string, and all of them with their pointers."""
+    from entrypoint.config.scalars import MAX_TEXT
+
+    strings = [(f"argument {number}", os.fsencode(word) + b"\0") for number, word in enumerate(argv)]
+    variables = [(f"variable {name}", os.fsencode(f"{name}={value}") + b"\0") for name, value in environ.items()]
+    for what, text in strings + variables:
+        if len(text) > MAX_TEXT + 1:
+            return f"{what} has {len(text) - 1} bytes, and {MAX_TEXT} may be"
+    command, rest = (sum(len(text) + POINTER for _, text in each) for each in (strings, variables))
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    most = max(min(stack // 4, ARG_MAX) if stack >= 0 else ARG_MAX, MAX_TEXT + 1)
+    return f"its environment has {rest} bytes, its command {command}, and {most} may be"

@@ -117,6 +117,8 @@ class Machine:
         self.ticks = 0
         # How it misbehaves. Names are pools, workers ("web/1"), or "" for everybody.
         self.refuse = ""  # why no process can be made
+        self.room = float("inf")  # as many can be made; more are refused as well
+        self.grudge = ""  # a pool that never gets one
         self.exec_errors: dict[str, int] = {}  # programs that cannot be executed -> exit code
         self.slow_exec: set[str] = set()  # programs whose exec takes for ever
         self.doomed: dict[str, ev.Outcome] = {}  # programs that end as soon as they run
@@ -397,8 +399,8 @@ class Machine:
 
     def _spawn(self, order: act.Spawn) -> None:
         assert order.serial not in self.processes
-        if self.refuse:
-            self.tell(ev.SpawnRefused(order.serial, self.refuse))
+        if self.refuse or len(self.processes) >= self.room or order.pool == self.grudge:
+            self.tell(ev.SpawnRefused(order.serial, self.refuse or f"cannot spawn {order.pool}: no room"))
             return
         process = self.processes[order.serial] = Process(order, self.clock)
         self._check_surge(order.pool)
