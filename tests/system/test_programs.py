@@ -67,7 +67,7 @@ def is_here(path: Path) -> bool:
 @pytest.fixture
 def near() -> Iterator[Path]:
     """A folder on the file system of the interpreter."""
-    path = sys.executable + ".folder-of-a-test"
+    path = f"{sys.executable}.folder-of-{os.getpid()}"
     os.mkdir(path)
     try:
         yield Path(path)
