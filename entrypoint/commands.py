@@ -47,7 +47,9 @@ NAME, OR_NULL, FLAG = (str,), (str, None), (bool,)
 COUNT, SLOT, SIGNAL = (range(10_001), None), (range(1_000_000), None), (range(1, 65),)
 
 CONFIG = Option(
-    "-c, --config", "FILE", "the configuration (default: $ENTRYPOINT_CONFIG, else /etc/entrypoint/config.yaml)"
+    "-c, --config",
+    "FILE",
+    "the configuration, - for standard input (default: $ENTRYPOINT_CONFIG, else /etc/entrypoint/config.yaml)",
 )
 SET = Option("--set", "PATH=VALUE", "lay a value over the configuration; may be repeated (default: nothing)")
 SOCKET = Option(
@@ -160,7 +162,7 @@ begin with `-`.""",
         "POOL[/SLOT] SIGNAL",
         "send a signal to one worker, or to every worker of a pool",
         Option("", "POOL[/SLOT]", "which worker, or which pool"),
-        Option("", "SIGNAL", "TERM, SIGTERM or 15"),
+        Option("", "SIGNAL", "TERM, SIGTERM, RTMIN+3 or 15"),
         SOCKET,
         examples=("entrypoint signal web/2 USR1",),
         requests={"signal": {"pool": NAME, "slot": SLOT, "signal": SIGNAL}},

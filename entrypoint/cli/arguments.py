@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from entrypoint.cli.common import EXIT_USAGE, complain, write
 from entrypoint.commands import COMMANDS, COUNT, SLOT
-from entrypoint.config.units import parse_duration, parse_int, parse_signal
+from entrypoint.config.units import parse_duration, parse_int, signal_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ def _target(text: str) -> tuple[str, int | None]:
 
 def _signal(text: str) -> int:
     try:
-        return parse_signal(text.upper())
+        return signal_number(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}: {text!r}") from None
 

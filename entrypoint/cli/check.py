@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     if isinstance(options, int):
         return options
     path = find_config(options.config, os.environ)
-    request = Request(path, sets=tuple(options.set), strict_grace=True, grace_period=options.grace_period)
+    request = Request(path, sets=tuple(options.set), strict_grace=True, grace_period=options.grace_period, streams=True)
     try:
         loaded = load(request, os.environ)
     except ConfigError as error:

@@ -10,14 +10,8 @@ import sys
 import time
 
 from entrypoint.cli.common import EXIT_FAILED, complain
-from entrypoint.config.location import (
-    CONTROL_NAME,
-    DEFAULT_CONFIG,
-    configured_control,
-    distrust,
-    find_control,
-    named_control,
-)
+from entrypoint.config.control import CONTROL_NAME, configured_control, distrust, find_control, named_control
+from entrypoint.config.location import DEFAULT_CONFIG
 
 TYPE_CHECKING = False  # `typing` would cost a probe 3 ms
 if TYPE_CHECKING:

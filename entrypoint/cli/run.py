@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from entrypoint.config.location import DEFAULT_CONFIG, find_config
+from entrypoint.config.location import DEFAULT_CONFIG, absolute, find_config
 
 OPERATIONAL_ERROR = 1
 USAGE_ERROR = 2
@@ -92,7 +92,7 @@ def config_file(options: Options) -> str:
     path = find_config(options.config, os.environ)
     if options.command and path == DEFAULT_CONFIG and not os.path.lexists(path):
         return ""
-    return path
+    return absolute(path, os.environ)
 
 
 def show_help() -> int:

@@ -25,8 +25,9 @@ from entrypoint.config.spec import (
     Socket,
     Spec,
 )
-from entrypoint.config.units import format_duration, format_signal, shorten
+from entrypoint.config.units import format_duration, shorten
 from entrypoint.linux import cgroup
+from entrypoint.linux.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -250,13 +251,13 @@ class Builder:
                 number = mapped_signal(key)
             except ValueError:  # the reader has said so
                 continue
-            name = format_signal(number)
+            name = signal_name(number)
             if number in found:
                 self.problems.add(("signals", key), f"listed twice: {name}")
             found[number] = action
             table[name] = shown["signals"][key]
         shown["signals"] = table
-        return tuple((n, action) for n, action in found.items() if SIGNAL_DEFAULTS.get(format_signal(n)) != action)
+        return tuple((n, action) for n, action in found.items() if SIGNAL_DEFAULTS.get(signal_name(n)) != action)
 
     def _init(self, values: list[Values], shown: list[Values]) -> tuple[Init, ...]:
         commands: dict[str, Init] = {}
@@ -316,13 +317,20 @@ class Builder:
             self.problems.add(at, f"cannot read {shown}: {error.reason}")
 
     def _credentials(self, value: Values, shown: Values, at: Path) -> Credentials | None:
-        wanted = value["user"], value["group"]
+        user, group, group_at = value["user"], value["group"], "group"
+        if user is not None and ":" in user:
+            if group is not None:
+                self.problems.add((*at, "user"), f"it has a group, and there is `group` as well: {shown['user']!r}")
+                return None
+            user, _, group = user.partition(":")
+            group_at = "user"
+        wanted = user, group
         if wanted in self.identities:
             return self.identities[wanted]
-        for key, find in (("user", users.find_user), ("group", users.find_group)):
-            if value[key] is not None:
+        for key, name, find in (("user", user, users.find_user), (group_at, group, users.find_group)):
+            if name is not None:
                 try:
-                    find(value[key])
+                    find(name)
                 except ValueError as error:
                     self.problems.add((*at, key), f"{error}: {shown[key]!r}")
                     return None

@@ -41,19 +41,43 @@ sockets:
   loaded; the default also replaces an empty value; a missing name without default is an error. `$${` is a literal `${`.
 * `$(NAME)` in `command`, `env`, `lifecycle` and probes is resolved per worker from the worker's own environment
   (`$(ENTRYPOINT_SLOT)`); an unknown name stays as it is. `$$(` is a literal `$(`.
-* A file is at most 1 MiB. Anchors, aliases and `<<` work; tags and several documents in one file do not.
+* What was put in is not searched again: a password that holds `$(` or `${` stays what it is, whether it comes from
+  `${NAME}`, `$(NAME)`, a file, or a variable as below.
+* Signals: `TERM`, `SIGTERM`, `sigterm`, `15`; `RTMIN+3`, `RTMAX-1`, as Docker and systemd write them.
+* A command is a list of words, and no text that a shell would have to take apart.
+* A file is at most 1 MiB. Anchors, aliases and `<<` work; tags and several documents in one file do not. Keys at the
+  top that begin with `x-` are ignored: a place for what is used more than once.
+* `check -c -` reads the standard input, and `check` also a pipe: `helm template ... | yq ... | entrypoint check -c -`,
+  `check -c <(...)`. `run` takes `-c -`, `-c /dev/stdin` and `-c <(...)`, too, but what came through a pipe cannot be
+  read again: a reload or HUP says so and changes nothing, and `reload.watch` has nothing to follow.
+  `entrypoint restart` replaces workers all the same.
+* A relative `-c` of `run` is taken from where it was started, links and all (`$PWD`): in a directory that is a link a
+  reload reads what the link leads to by then. Workers stay in the old directory, unless the pool has a `cwd` that goes
+  through the link.
 
 ## What overrides the file
 
 1. `ENTRYPOINT_POOLS__WEB__WORKERS=8` sets `pools.web.workers`: `__` goes one level down, case does not matter, `-` is
    written `_`, a number is an index of a list. A name with `__` that stands for nothing is an error; other
-   `ENTRYPOINT_*` variables are left alone.
+   `ENTRYPOINT_*` variables are left alone, and so are those that Kubernetes sets for a Service `entrypoint-web--pr-12`.
 2. `--set pools.web.workers=8`, which can also add what the file does not have.
 3. `--workers N` and `-- COMMAND`, for the pool `main`, or the only pool.
 4. `WEB_CONCURRENCY` gives `workers` to the pool `web`, or the only pool, when nothing above did; it is then taken out
    of that pool's environment, since servers read it too.
 
-Single values are taken literally; lists and mappings are written as YAML: `--set 'pools.web.command=[sleep, "1"]'`.
+A single value is all of the text, without quotes; lists and mappings are written as YAML:
+`--set 'pools.web.command=[sleep, "1"]'`. Which references are resolved in it:
+
+| it comes from | `${NAME}` | `$(NAME)` in `command`, `lifecycle`, probes | `$(NAME)` in `env` |
+| --- | --- | --- | --- |
+| the file | yes | yes | yes |
+| `--set` | yes | yes | yes |
+| `ENTRYPOINT_*` | no: it is a value | yes: `[run, $(ENTRYPOINT_SLOT)]` | no: it is a value |
+| `-- COMMAND` | no | yes, as in a Kubernetes `args` | |
+| what `${NAME}` put in | no | no | no |
+
+So a value that may hold anything is set by `ENTRYPOINT_POOLS__WEB__ENV__PASSWORD`, or by `${NAME}` or `{file: PATH}`
+in the file.
 
 ## Stopping in time
 

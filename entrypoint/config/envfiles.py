@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 
+from entrypoint.config.location import STDIN
+
 MAX_FILE = 1024 * 1024
 MAX_VALUE = 131_072 - 1  # what the kernel takes as one NAME=value string, without its NUL
 
@@ -27,20 +29,47 @@ def read_bytes(path: str, limit: int = MAX_FILE) -> bytes:
 
     Opened without blocking, so that a FIFO in place of a file is an error and not a hang.
     """
+    return _read(path, limit, stream=False)
+
+
+def read_stream(path: str, limit: int = MAX_FILE) -> bytes:
+    """What comes out of a pipe, or anything else that is no directory, up to its end; raises EnvFileError.
+
+    Waits as long as that takes: not for anybody who has something else to do.
+    """
+    return _read(path, limit, stream=True)
+
+
+def is_stream(path: str) -> bool:
+    """Whether this is a pipe, a socket or a terminal, whose content is there once."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        mode = (os.fstat(0) if path in STDIN else os.stat(path)).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
+
+
+def _read(path: str, limit: int, *, stream: bool) -> bytes:
+    try:
+        if stream and path in STDIN:
+            fd = os.dup(0)  # a socket cannot be opened by its name
+        else:
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
+            fd = os.open(path, flags if stream else flags | os.O_NONBLOCK)
         try:
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):
                 raise EnvFileError(path, "it is a directory")
-            if not stat.S_ISREG(mode):
+            if not stream and not stat.S_ISREG(mode):
                 raise EnvFileError(path, "not a regular file")
-            content = b""
-            while chunk := os.read(fd, limit + 1 - len(content)):
-                content += chunk
-                if len(content) > limit:
-                    raise EnvFileError(path, f"larger than {limit} bytes")
-            return content
+            chunks = []
+            room = limit + 1
+            while room and (chunk := os.read(fd, room)):
+                chunks.append(chunk)
+                room -= len(chunk)
+            if not room:
+                raise EnvFileError(path, f"larger than {limit} bytes")
+            return b"".join(chunks)
         finally:
             os.close(fd)
     except OSError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping  # noqa: TC003 - loaded already
 from typing import TYPE_CHECKING
 
+from entrypoint.config.expand import expand, needs_expansion
 from entrypoint.record import Record
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ def worker_environment(
         environ["USER"] = environ["LOGNAME"] = who.name
     if who is not None and who.home:
         environ["HOME"] = who.home
+    if process.cwd.startswith("/"):
+        environ["PWD"] = os.path.normpath(process.cwd)
+    elif process.cwd:  # the master's own is of another place, and where this one is nobody has to know
+        environ.pop("PWD", None)
     if process.env_from or process.env_files:
         from entrypoint.config.envfiles import read_env_file, read_secret
 
@@ -50,9 +56,7 @@ def worker_environment(
     environ["ENTRYPOINT_WORKER"] = f"{identity.pool}/{identity.slot}"
     environ["ENTRYPOINT_GENERATION"] = str(identity.generation)
     environ.update(extra)
-    if any("$" in value for _, value in process.env):
-        from entrypoint.config.expand import expand
-
+    if any(needs_expansion(value) for _, value in process.env):
         for name, value in process.env:
             environ[name] = expand(value, environ)
     else:

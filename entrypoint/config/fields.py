@@ -22,7 +22,7 @@ from entrypoint.config.kinds import (
     number,
     octal,
     share,
-    signal_name,
+    signal_kind,
     size,
     text,
 )
@@ -98,14 +98,15 @@ PROCESS = (
         "replaced by the variable NAME of the worker.",
     ),
     Field("env_from", ListOf(PATH, "list of paths", most=100), [], "Dotenv files, read at each spawn; `env` wins."),
-    Field("cwd", PATH, None, "Working directory; default: the master's."),
+    Field("cwd", PATH, None, "Working directory, and PWD when it is an absolute path; default: the master's."),
     Field(
         "user",
-        text("user name or uid", least=1),
+        text("USER or USER:GROUP, names or numbers", least=1),
         None,
-        "User to run as; HOME, USER and the supplementary groups follow. The group of a uid without an entry in "
-        "/etc/passwd is the master's. /dev/stdout and /dev/stderr can be opened by it when they are a pipe or a "
-        "terminal of the master's user; a terminal is writable for every user meanwhile.",
+        "User to run as; HOME, USER and the supplementary groups follow, those of the master are dropped. The group of "
+        "a uid without an entry in /etc/passwd is the master's. `USER:GROUP` sets `group` as well. /dev/stdout and "
+        "/dev/stderr can be opened by it when they are a pipe or a terminal of the master's user; a terminal is "
+        "writable for every user meanwhile.",
     ),
     Field("group", text("group name or gid", least=1), None, "Primary group; default: the user's."),
     Field("umask", octal(), None, "File mode mask, octal; default: the master's."),
@@ -122,7 +123,7 @@ PROCESS = (
         "oom_score_adj", integer(-1000, 1000), None, "Preference of the kernel's OOM killer; default: raised a little."
     ),
 )
-COMMAND = ListOf(WORD, "list of words", least=1)
+COMMAND = ListOf(WORD, "list of words", least=1, command=True)
 COMMAND_DOC = (
     "The program and its arguments; never a shell. `$(NAME)` is replaced by the variable NAME of the worker, "
     "as in a Kubernetes `args`."
@@ -177,7 +178,7 @@ HEARTBEAT = Section(
     ),
     Field(
         "abort_signal",
-        signal_name(caught=True),
+        signal_kind(caught=True),
         "ABRT",
         "What a hung worker gets first, also one that never got ready.",
     ),
@@ -207,7 +208,7 @@ ROLLOUT = Section(
 )
 STOP = Section(
     "stop",
-    Field("signal", signal_name(), "TERM", "The signal that asks a worker to stop."),
+    Field("signal", signal_kind(), "TERM", "The signal that asks a worker to stop."),
     Field(
         "timeout",
         duration(0.1),
@@ -416,4 +417,5 @@ ROOT = Section(
     ),
     Field("log", LOG, {}, "The master's own log."),
     Field("observer", OBSERVER, {}, "The process that serves metrics, probes and the status over HTTP."),
+    free="x-",
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
-def interpolate(text: str, environ: Mapping[str, str]) -> str:
+def interpolate(text: str, environ: Mapping[str, str], put_in: Callable[[str], str] = str) -> str:
     """Resolve the references in `text`; a default also replaces an empty value; `$${` is a literal `${`.
 
+    `put_in` makes of a variable's value what is put in; a default is a part of the text, and is put in as it stands.
     Raises ValueError for a name that is not set and has no default, and for a malformed reference.
     """
     out: list[str] = []
@@ -25,10 +26,9 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
         if end < 0 or not (name.isascii() and name.isidentifier()):
             raise ValueError("not a ${NAME} or ${NAME:-default} (a literal ${ is written $${)")
         value = environ.get(name)
-        if given:
-            value = value or default
-        elif value is None:
+        if value is None and not given:
             raise ValueError(f"variable {name} is not set (a default is written ${{{name}:-default}})")
-        out += text[at:found], value
+        # A default is a part of the text.
+        out += text[at:found], default if given and not value else put_in(value or "")
         at = end + 1
     return "".join((*out, text[at:]))

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.config import units
-from entrypoint.linux.signals import NUMBERS, signal
+from entrypoint.linux.signals import NUMBERS, signal, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +24,21 @@ _TEXT: JSON = {"type": ["string", "number", "boolean"]}
 _INTERPOLATED: JSON = {"type": "string", "pattern": r"\$\{"}
 MAX_WORKERS = 10_000
 SIGNAL_NAMES = tuple(sorted(NUMBERS))
-SIGNAL = rf"(SIG)?({'|'.join(SIGNAL_NAMES)})|[0-9]{{1,2}}"
+
+
+def signal_pattern(names: tuple[str, ...]) -> str:
+    """A regular expression of how these signals can be written, real-time signals and numbers always among them."""
+    upper = rf"(SIG)?({'|'.join(names)}|{units.REAL_TIME})"
+    return rf"{upper}|{upper.lower()}|[0-9]{{1,2}}"
+
+
+SIGNAL = signal_pattern(SIGNAL_NAMES)
 
 
 class Scalar:
     """A single value read from text: `parse` raises ValueError with a reason that does not repeat the text."""
 
-    __slots__ = ("name", "parse", "schema", "secret", "show")
+    __slots__ = ("name", "parse", "per_worker", "schema", "secret", "show")
 
     def __init__(
         self,
@@ -40,24 +48,27 @@ class Scalar:
         show: Callable[[Any], Any] | None = None,
         *,
         secret: bool = False,
+        per_worker: bool = False,
     ) -> None:
         self.name = name
         self.parse = parse
         self.schema = schema
         self.show = show
         self.secret = secret  # never shown: not in errors, not in the resolved configuration
+        self.per_worker = per_worker  # text whose $(NAME) each worker resolves; `parse` leaves it as it is
 
 
 class ListOf:
     """A list of one kind."""
 
-    __slots__ = ("item", "least", "most", "name")
+    __slots__ = ("command", "item", "least", "most", "name")
 
-    def __init__(self, item: Kind, name: str, least: int = 0, most: int = 10_000) -> None:
+    def __init__(self, item: Kind, name: str, least: int = 0, most: int = 10_000, *, command: bool = False) -> None:
         self.item = item
         self.name = name
         self.least = least
         self.most = most
+        self.command = command  # whoever writes it as one text means that as a shell would
 
 
 class MapOf:
@@ -86,14 +97,18 @@ class MapOf:
 
 
 class Section:
-    """A mapping with known keys; those in `later` are reserved: refused as not supported yet."""
+    """A mapping with known keys; those in `later` are reserved: refused as not supported yet.
 
-    __slots__ = ("fields", "later", "name")
+    Keys that begin with `free` (empty: none do) are the user's own, whatever is in them.
+    """
 
-    def __init__(self, name: str, *fields: Field, later: tuple[str, ...] = ()) -> None:
+    __slots__ = ("fields", "free", "later", "name")
+
+    def __init__(self, name: str, *fields: Field, later: tuple[str, ...] = (), free: str = "") -> None:
         self.name = name
         self.fields = {field.key: field for field in fields}
         self.later = later
+        self.free = free
 
 
 class OneOf:
@@ -192,7 +207,12 @@ def choice(*values: str) -> Scalar:
 
 
 def text(
-    name: str = "text", parse: Callable[[str], str] | None = None, *, secret: bool = False, least: int = 0
+    name: str = "text",
+    parse: Callable[[str], str] | None = None,
+    *,
+    secret: bool = False,
+    per_worker: bool = False,
+    least: int = 0,
 ) -> Scalar:
     """A string: the scalar's source text, whatever it looks like; never with a NUL in it."""
 
@@ -208,7 +228,8 @@ def text(
         return parse(value) if parse else value
 
     schema = _TEXT if not secret else {"type": ["string", "number", "boolean", "null"]}
-    return Scalar(name, checked, {**schema, "minLength": least} if least else schema, secret=secret)
+    schema = {**schema, "minLength": least} if least else schema
+    return Scalar(name, checked, schema, secret=secret, per_worker=per_worker)
 
 
 def name_text(what: str) -> Scalar:
@@ -217,11 +238,11 @@ def name_text(what: str) -> Scalar:
     return Scalar(what, units.parse_name, schema)
 
 
-def signal_name(*, caught: bool = False) -> Scalar:
+def signal_kind(*, caught: bool = False) -> Scalar:
     """A signal by name or number; `caught`: one that a process can be told about."""
 
     def parse(text: str) -> int:
-        number = units.parse_signal(text)
+        number = units.signal_number(text)
         if caught and number in (signal.SIGKILL, signal.SIGSTOP):
             raise ValueError("a process cannot catch this signal")
         return number
@@ -232,7 +253,7 @@ def signal_name(*, caught: bool = False) -> Scalar:
             {"type": "string", "pattern": rf"^({SIGNAL})$|\$\{{"},
         ]
     }
-    return Scalar("signal", parse, schema, units.format_signal)
+    return Scalar("signal", parse, schema, signal_name)
 
 
 def share(most_percent: int = 100) -> Scalar:

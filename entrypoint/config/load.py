@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from entrypoint.config import overlay, tree
 from entrypoint.config.build import Builder
 from entrypoint.config.digest import sha256
-from entrypoint.config.envfiles import EnvFileError, read_bytes
+from entrypoint.config.envfiles import EnvFileError, is_stream, read_bytes, read_stream
 from entrypoint.config.errors import EXIT_CONFIG, ConfigError
 from entrypoint.config.fields import ROOT
 from entrypoint.config.initmode import init_spec
+from entrypoint.config.location import STDIN, inherited
 from entrypoint.config.reader import Problems, Reader, TooMuchError
+from entrypoint.config.spec import Reload
 from entrypoint.config.units import format_duration
 from entrypoint.record import Record
 
@@ -29,7 +31,7 @@ MAX_FILE = 1024 * 1024  # a ConfigMap cannot be larger
 class Request(Record):
     """What to load, and what the command line lays over it."""
 
-    path: str
+    path: str  # `-`: the standard input
     sets: tuple[str, ...] = ()  # PATH=VALUE
     workers: int | None = None
     command: tuple[str, ...] = ()  # replaces that of the pool `main`, or of the only pool
@@ -37,6 +39,7 @@ class Request(Record):
     # is remarked on.
     strict_grace: bool = False
     grace_period: float | None = None  # seconds, instead of shutdown.grace_period
+    streams: bool = False  # a pipe will do as well as a file: it is read to its end, however long that takes
 
 
 class Loaded(Record):
@@ -49,12 +52,17 @@ class Loaded(Record):
 
 def load(request: Request, environ: Mapping[str, str]) -> Loaded:
     """Read, check and resolve a configuration; raises ConfigError, and nothing else, whatever the file holds."""
-    content = _content(request.path)
+    content = _content(request)
     try:
-        return _load(content, request, environ)
+        loaded = _load(content, request, environ)
     except ConfigError as error:
         error.sha256 = sha256(content)
         raise
+    if loaded.spec.reload.watch and (inherited(request.path) or is_stream(request.path)):
+        warning = "reload.watch: there is no file to follow: the configuration came from standard input or a pipe"
+        spec = loaded.spec._replace(reload=Reload(watch=False))
+        return loaded._replace(spec=spec, warnings=(*loaded.warnings, warning))
+    return loaded
 
 
 def _load(content: bytes, request: Request, environ: Mapping[str, str]) -> Loaded:
@@ -80,11 +88,17 @@ def _load(content: bytes, request: Request, environ: Mapping[str, str]) -> Loade
     return Loaded(spec._replace(path=request.path, sha256=sha256(content)), tuple(builder.warnings), shown)
 
 
-def _content(path: str) -> bytes:
+def _content(request: Request) -> bytes:
+    path = request.path
     try:
-        return read_bytes(path, MAX_FILE)
+        if request.streams and is_stream(path):
+            return read_stream(path, MAX_FILE)
+        return read_bytes("/dev/stdin" if path in STDIN else path, MAX_FILE)
     except EnvFileError as error:
-        raise ConfigError((f"cannot load {path}: {error.reason}",), EXIT_CONFIG) from None
+        reason = error.reason
+        if not request.streams and inherited(path):
+            reason += ": what came through a pipe is gone once it was read"
+        raise ConfigError((f"cannot load {path}: {reason}",), EXIT_CONFIG) from None
 
 
 def _root(path: str, content: bytes) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from entrypoint.config import tree
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from entrypoint.config.reader import Problems
 
 PREFIX = "ENTRYPOINT_"
+_SERVICE = re.compile(
+    r"(.+?)_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 _ENV = PROCESS[0].kind  # a map whose keys are the user's variables, `__` included
 
 
@@ -23,7 +27,10 @@ class _NothingError(Exception):
 
 
 def environment(root: Node, environ: Mapping[str, str], problems: Problems) -> Node:
-    """Lay `ENTRYPOINT_POOLS__WEB__WORKERS=8` over the tree; other ENTRYPOINT_* variables are left alone."""
+    """Lay `ENTRYPOINT_POOLS__WEB__WORKERS=8` over the tree; other ENTRYPOINT_* variables are left alone.
+
+    So are those that Kubernetes sets for a Service `entrypoint-web--pr-12`.
+    """
     for name in sorted(environ):
         words = name[len(PREFIX) :].split("__")
         if name[: len(PREFIX)].upper() != PREFIX or len(words) < 2:
@@ -31,10 +38,17 @@ def environment(root: Node, environ: Mapping[str, str], problems: Problems) -> N
         try:
             root = _Overlay(name, environ[name], exact=False).lay(root, ROOT, words)
         except _NothingError:
-            problems.found.append((0, f"cannot load {name}: names nothing in the configuration"))
+            if not _of_a_service(name, environ):
+                problems.found.append((0, f"cannot load {name}: names nothing in the configuration"))
         except TreeError as error:
             problems.found.append((0, f"cannot load {name}: {error.reason}"))
     return root
+
+
+def _of_a_service(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether this is one of the variables that tell a pod of a Service; those come together."""
+    found = _SERVICE.fullmatch(name)
+    return found is not None and all(f"{found[1]}_SERVICE_{what}" in environ for what in ("HOST", "PORT"))
 
 
 def sets(root: Node, assignments: tuple[str, ...], problems: Problems) -> Node:
@@ -103,7 +117,11 @@ def _put(node: Node, path: tuple[str, ...], value: Node) -> Node:
 
 
 class _Overlay:
-    """One value on its way to its place; `exact`: names are as in the file, else as in the environment."""
+    """One value on its way to its place.
+
+    `exact`: from the command line, where names are as in the file, and so is text. Else it is a value of the
+    environment, which has no ${NAME} in it.
+    """
 
     def __init__(self, source: str, text: str, *, exact: bool) -> None:
         self.source = source
@@ -154,8 +172,8 @@ class _Overlay:
         return key, kind.item, rest
 
     def value(self, kind: Kind | None) -> Node:
-        """The text, as the kind wants it: single values are taken literally, the rest is YAML."""
-        plain = tree.scalar(self.text, self.source)
+        """The text, as the kind wants it: a single value is the text itself, the rest is YAML."""
+        plain = tree.scalar(self.text, self.source, literal=not self.exact)
         if kind is None or isinstance(kind, Scalar):
             return plain
         if isinstance(kind, OneOf):
@@ -163,15 +181,19 @@ class _Overlay:
                 return plain
             if kind.scalar.secret:  # a password may look like anything
                 try:
-                    node = tree.parse(self.text, self.source)
+                    node = self.parsed()
                 except TreeError:
                     return plain
                 return node if node and list(node.pairs) == list(kind.section.fields) else plain
-        node = tree.parse(self.text, self.source)
+        node = self.parsed()
         if node is None:
             plain.text, plain.plain = "", True  # as a key with nothing after it
             return plain
         return node
+
+    def parsed(self) -> Node | None:
+        """The text as YAML. Raises TreeError."""
+        return tree.parse(self.text, self.source, literal=not self.exact)
 
 
 def _match(word: str, names: Iterable[str]) -> str:

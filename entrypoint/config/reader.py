@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.config.expand import literal
 from entrypoint.config.interpolate import interpolate
 from entrypoint.config.kinds import Default, Field, Kind, ListOf, MapOf, OneOf, Scalar, Section
 from entrypoint.config.tree import MAX_NODES, Node
@@ -17,6 +19,7 @@ Path = tuple[str | int, ...]
 MASK = "***"
 MAX_PROBLEMS = 100  # more than anyone reads; keeps the answer to a hopeless file short
 _NOTHING = ("", "~", "null")
+_SHELL = re.compile(r"[|&;<>*`]|\$[A-Za-z_]")  # a command with one of these is meant for a shell
 
 
 class TooMuchError(Exception):
@@ -88,7 +91,7 @@ class Reader:
         if isinstance(kind, ListOf):
             if node.kind == "list" or nothing:
                 return self._list(kind, node, path)
-            self.problems.add(path, f"{kind.name} expected, not {node.describe()}")
+            self.problems.add(path, f"{kind.name} expected, not {node.describe()}{_as_list(kind, node)}")
             return None, None
         if node.kind != "map" and not nothing:
             self.problems.add(path, f"a mapping expected, not {node.describe()}")
@@ -113,10 +116,23 @@ class Reader:
             self.problems.add(path, str(error) if kind.secret else f"{error}: {shorten(node.text)!r}")
             return None, None
         if kind.secret:
-            return value, MASK
-        if interpolated:
-            return value, node.text
-        return value, kind.show(value) if kind.show else value
+            shown = MASK
+        elif interpolated:
+            shown = node.text
+        else:
+            shown = kind.show(value) if kind.show else value
+        if kind.per_worker:
+            value = self._for_workers(kind, node)
+        return value, shown
+
+    def _for_workers(self, kind: Scalar, node: Node) -> str:
+        """The text that each worker resolves: only what the configuration says is a $(NAME), never what a value holds.
+
+        A variable of the environment is a value as a whole where it sets one of the worker's.
+        """
+        if node.literal:
+            return literal(node.text) if kind.secret else node.text
+        return interpolate(node.text, self.environ, literal) if "${" in node.text else node.text
 
     def _list(self, kind: ListOf, node: Node, path: Path) -> tuple[Any, Any]:
         values, shown = [], []
@@ -150,7 +166,7 @@ class Reader:
         values, shown = {}, {}
         where = self.problems.where
         for key in node.pairs:
-            if key in kind.fields:
+            if key in kind.fields or (kind.free and key.startswith(kind.free)):
                 continue
             self.visits += 1
             where[*path, key] = node.keys[key]
@@ -181,6 +197,29 @@ class Reader:
         if id(field) not in self.defaults:
             self.defaults[id(field)] = Reader(Problems(""), {}).read(field.kind, _written(field.default), ())
         return self.defaults[id(field)]
+
+
+def _as_list(kind: ListOf, node: Node) -> str:
+    """What to write instead of a single value; not where that is a variable's, which is for nobody's eyes."""
+    if node.kind != "scalar" or node.literal or len(node.text) > 200 or not node.text.isprintable():
+        return ""
+    words = [node.text]
+    if kind.command:
+        import shlex  # only on the way to an error
+
+        try:
+            words = shlex.split(node.text)
+        except ValueError:  # a quote is not closed
+            return ""
+        if _SHELL.search(node.text):
+            words = ["sh", "-c", node.text]
+    return f": write [{', '.join(_flow(word) for word in words)}]"
+
+
+def _flow(word: str) -> str:
+    """A word as it may stand in a YAML list."""
+    plain = word[:1].isalpha() and all(char.isalnum() or char in "_-./=+@" for char in word)
+    return word if plain else '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _nothing(node: Node) -> bool:

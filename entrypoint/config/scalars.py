@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from entrypoint.config import addresses, units
-from entrypoint.config.kinds import MAX_WORKERS, SIGNAL_NAMES, Scalar, text
+from entrypoint.config.kinds import MAX_WORKERS, SIGNAL_NAMES, Scalar, signal_pattern, text
+from entrypoint.linux.signals import signal_name
 
 MAX_TEXT = 131_072 - 1  # the kernel's limit for one argument or one NAME=value, without its NUL
 # Signals that always mean the same, and why.
@@ -16,8 +17,10 @@ FIXED_SIGNALS = {
     "STOP": "nothing can catch it",
     **dict.fromkeys(("SEGV", "BUS", "FPE", "ILL"), "it is a fault of the master itself"),
 }
-MAPPED_SIGNALS = tuple(n for n in SIGNAL_NAMES if units.format_signal(units.parse_signal(n)) not in FIXED_SIGNALS)
-MAPPED_SIGNAL = rf"(SIG)?({'|'.join(MAPPED_SIGNALS)})|[0-9]{{1,2}}"
+_MAPPED_NAMES = tuple(n for n in SIGNAL_NAMES if signal_name(units.signal_number(n)) not in FIXED_SIGNALS)
+MAPPED_SIGNAL = signal_pattern(_MAPPED_NAMES)
+# What a variable may call them: some shells and platforms have no `+` in the name of one, so a number will do.
+MAPPED_SIGNALS = (*_MAPPED_NAMES, *(f"RTMIN+{n}" for n in range(1, 31)), *(str(n) for n in range(1, 65)))
 
 
 def _limit(value: str) -> int:
@@ -59,8 +62,8 @@ def _control_socket(value: str) -> str:
 
 def mapped_signal(key: str) -> int:
     """The number of a signal that can be mapped; raises ValueError."""
-    number = units.parse_signal(key)
-    reason = FIXED_SIGNALS.get(units.format_signal(number))
+    number = units.signal_number(key)
+    reason = FIXED_SIGNALS.get(signal_name(number))
     if reason:
         raise ValueError(f"cannot be mapped: {reason}")
     return number
@@ -89,10 +92,10 @@ def _argument(value: str) -> str:
 PATH = text("path", least=1)
 ABSOLUTE_PATH = text("path", parse=_path)
 CONTROL_SOCKET = text("path, or auto", parse=_control_socket)
-WORD = text("text", parse=_argument)
-URL = text("URL", parse=addresses.check_url)
-HOST_PORT = text("HOST:PORT", parse=addresses.check_host_port)
-SECRET = text("text", parse=_argument, secret=True)
+WORD = text("text", parse=_argument, per_worker=True)
+URL = text("URL", parse=addresses.check_url, per_worker=True)
+HOST_PORT = text("HOST:PORT", parse=addresses.check_host_port, per_worker=True)
+SECRET = text("text", parse=_argument, secret=True, per_worker=True)
 TRUE = Scalar("true", _true, {"const": True})
 WORKERS = Scalar(
     f"count 1 to {MAX_WORKERS}, or auto",

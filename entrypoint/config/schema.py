@@ -45,6 +45,8 @@ def _section(kind: Section, *, optional: bool) -> JSON:
         "additionalProperties": False,
         "properties": {key: _property(field) for key, field in kind.fields.items()},
     }
+    if kind.free:
+        schema["patternProperties"] = {f"^{kind.free}": {}}
     required = [field.key for field in kind.fields.values() if field.required]
     if required:
         schema["required"] = required

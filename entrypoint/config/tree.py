@@ -41,7 +41,7 @@ class Node:
         self.text = text
         self.source = source
         self.plain = False  # a scalar without quotes
-        self.literal = False  # no ${NAME} in it: it comes from the command line
+        self.literal = False  # no ${NAME} in it: it is a value of the environment, or a word of the command line
         self.pairs: dict[str, Node] = {}
         self.keys: dict[str, tuple[str, int]] = {}  # (source, line) of each key of a map
         self.items: list[Node] = []
@@ -75,13 +75,13 @@ def scalar(text: str, source: str, *, literal: bool = False) -> Node:
     return node
 
 
-def parse(text: str, source: str = "") -> Node | None:
-    """The tree of a YAML text, None for an empty one; raises TreeError."""
+def parse(text: str, source: str = "", *, literal: bool = False) -> Node | None:
+    """The tree of a YAML text, None for an empty one; `literal`: what its scalars are. Raises TreeError."""
     loader: type[Any] = getattr(yaml, "CSafeLoader", None) or yaml.SafeLoader
     try:
         parser = loader(text)
         try:
-            return _Composer(parser, source).document()
+            return _Composer(parser, source, literal=literal).document()
         finally:
             parser.dispose()
     except yaml.MarkedYAMLError as error:
@@ -97,9 +97,10 @@ def parse(text: str, source: str = "") -> Node | None:
 
 
 class _Composer:
-    def __init__(self, parser: Any, source: str) -> None:
+    def __init__(self, parser: Any, source: str, *, literal: bool) -> None:
         self.next = parser.get_event
         self.source = source
+        self.literal = literal
         self.anchors: dict[str, Node | None] = {}
         self.count = 0
 
@@ -136,6 +137,7 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             node = Node("scalar", line, event.value, self.source)
             node.plain = not event.style and not event.tag
+            node.literal = self.literal
         elif isinstance(event, yaml.SequenceStartEvent):
             node = Node("list", line, source=self.source)
             while not isinstance(event := self.next(), yaml.SequenceEndEvent):

@@ -10,7 +10,7 @@ before the first worker can be started.
 from __future__ import annotations
 
 from entrypoint.config.spec import Share
-from entrypoint.linux.signals import NAMES, NUMBERS
+from entrypoint.linux.signals import NUMBERS
 
 MAX_DURATION = 366 * 86400.0
 MAX_SIZE = 2**63 - 1
@@ -19,7 +19,9 @@ NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
 DURATION = rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?"
 SIZE = r"([0-9]{1,19})(?:\.([0-9]{1,19}))?(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E|[eE][0-9]{1,2})?"
+REAL_TIME = r"RTMIN(\+[0-9]{1,2})?|RTMAX(-[0-9]{1,2})?"
 _NAMES = "abcdefghijklmnopqrstuvwxyz0123456789-"
+_TOWARDS = {"RTMIN": "+", "RTMAX": "-"}
 _POWERS = {"k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
 
@@ -114,20 +116,19 @@ def format_size(size: int) -> str:
     return str(size)
 
 
-def parse_signal(text: str) -> int:
-    """The number of `TERM`, `SIGTERM` or `15`."""
-    if text.isdecimal() and text.isascii() and len(text) < 3:
-        number = int(text)
+def signal_number(text: str) -> int:
+    """The number of `TERM`, `SIGTERM`, `sigterm`, `15`; of `RTMIN+3`, `SIGRTMAX-1`, as Docker and systemd do it."""
+    name = text.upper().removeprefix("SIG") if text.isascii() else ""
+    if name.isdecimal() and len(text) < 3:
+        number = int(name)
+    elif name[:5] in ("RTMIN", "RTMAX") and name[5:] and name[5] == _TOWARDS[name[:5]] and _is_digits(name[6:], 2):
+        number = NUMBERS[name[:5]] + int(name[5:])
+        number = number if NUMBERS["RTMIN"] <= number <= NUMBERS["RTMAX"] else 0
     else:
-        number = NUMBERS.get(text.removeprefix("SIG"), 0)
+        number = NUMBERS.get(name, 0)
     if not 1 <= number <= 64 or number in (32, 33):  # 32 and 33 belong to the C library
-        raise ValueError("not a signal such as TERM, SIGINT, 15")
+        raise ValueError("not a signal such as TERM, SIGINT, RTMIN+3, 15")
     return number
-
-
-def format_signal(number: int) -> str:
-    """`TERM` for 15; the digits for a number without a name."""
-    return NAMES.get(number) or str(number)
 
 
 def parse_int(text: str) -> int:

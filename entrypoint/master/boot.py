@@ -10,6 +10,7 @@ import os
 import sys
 import time
 
+from entrypoint.config.location import inherited
 from entrypoint.master.configuration import loader
 from entrypoint.master.spared import few
 
@@ -33,10 +34,10 @@ def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: t
     gc.disable()  # everything that is made from here to the loop stays
     spared = few()
     try:
-        pid, fd = loader.start(path, sets, workers, command)
+        pid, fd = loader.start(path, sets, workers, command, streams=inherited(path))
     except OSError:  # no process to be had: read it here, at the cost of some memory
         pid = 0
-        result = loader.load(path, sets, workers, command)
+        result = loader.load(path, sets, workers, command, streams=False)  # a pipe could keep it from everything else
     else:
         _import_master()  # while the child reads, on another core if there is one
         result = _wait(path, pid, fd)

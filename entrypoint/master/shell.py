@@ -331,7 +331,7 @@ class Shell:
     def _open_control(self) -> None:
         """Listen for requests; where no place can be written, everything else works."""
         try:
-            from entrypoint.config.location import find_control
+            from entrypoint.config.control import find_control
             from entrypoint.master.control import server as control
 
             places = find_control(self._core.spec.control.socket, self._environ)

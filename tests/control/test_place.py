@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from entrypoint.cli import client
-from entrypoint.config.location import find_control, named_control
+from entrypoint.config.control import find_control, named_control
 from entrypoint.master.control import server as control
 from tests.control.conftest import BASE_ENV, NOBODY, Loop
 
@@ -339,7 +339,7 @@ def test_a_configuration_without_a_socket_costs_a_probe_no_yaml(folder: Path) ->
     path = folder / "c.yaml"
     path.write_text("pools: {web: {command: [a], sockets: [http]}}\nsockets: {http: {bind: ':80'}}\ncontrol: {}")
     code = (
-        "import entrypoint.config.location as l, os, sys; l.named_control('', os.environ); print('yaml' in sys.modules)"
+        "import entrypoint.config.control as l, os, sys; l.named_control('', os.environ); print('yaml' in sys.modules)"
     )
     env = {"PYTHONPATH": os.pathsep.join(sys.path), "ENTRYPOINT_CONFIG": str(path)}
     assert subprocess.check_output([sys.executable, "-S", "-c", code], env=env, text=True) == "False\n"

@@ -362,7 +362,7 @@ def test_process_1_imports_nothing_heavy_for_it() -> None:
         "entrypoint.master.control",
         "entrypoint.master.control.server",
         "entrypoint.linux.stale",
-        "entrypoint.config.location",
+        "entrypoint.config.control",
         "_socket",
         "select",
         "errno",

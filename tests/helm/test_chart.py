@@ -124,7 +124,11 @@ def test_the_schema_knows_every_key_of_the_configuration() -> None:
         ("default", ["helm -n shop test web", "http is served at web-entrypoint.shop:8000", "There is one pod only"]),
         ("default", ["A pod has 32 s to stop; stopping can take 32 s (drain delay 5 + web 20 + 2 + 5)."]),
         ("monitored", ["port-forward deployment/shop 9999", "A change of the configuration replaces the pods."]),
-        ("inject", ["-- /opt/entrypoint/bin/entrypoint status"]),
+        (
+            "inject",
+            ["-- /opt/entrypoint/bin/entrypoint status", "Taken for a SIGTERM: INT, PWR, QUIT, RTMIN+3, WINCH."],
+        ),
+        ("default", ["the STOPSIGNAL of its image, which must be SIGTERM"]),
         ("hot", ["reaches the running pods"]),
         ("job", ["logs -f -l app.kubernetes.io/instance=web", "A change of the configuration makes another Job."]),
         ("existing-configmap", ["A pod has 60 s to stop.", "A change of the ConfigMap web-config reaches the running"]),

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from entrypoint.config.auto import auto_workers
 from entrypoint.config.load import Request, load
 from entrypoint.config.spec import Auto
 from entrypoint.linux.cgroup import Limits
-from tests.helm.harness import Object, config, container, kinds, manifests, one, pod, workload
+from tests.helm.harness import (
+    CHART,
+    NEWEST,
+    Object,
+    ci_file,
+    config,
+    container,
+    helm,
+    kinds,
+    manifests,
+    one,
+    pod,
+    workload,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -385,3 +400,95 @@ def test_the_test_of_a_release_runs_the_python_that_there_is() -> None:
     assert first_word() == "/opt/entrypoint/libexec/python3"
     assert first_word(tests=own) == "python3"
     assert first_word(tests=own, inject={"enabled": True}) == "/opt/entrypoint/libexec/python3"
+
+
+def test_what_set_makes_of_words_stays_text(tmp_path: Path) -> None:
+    """The chart's own advice: `--set config.pools.web.command={sleep,1000}`."""
+    sets = {
+        "image.repository": "nginx",
+        "image.tag": "1.27",
+        "config.pools.web.command": "{sleep,1000,true,10000000,0660,1.10}",
+        "config.pools.web.env.DEBUG": "true",
+        "config.pools.web.env.LIMIT": "12345678",
+        "args": "{sleep,10000000,false}",
+    }
+    words = [word for path, value in sets.items() for word in ("--set", f"{path}={value}")]
+    done = helm("template", "web", str(CHART), "--kube-version", NEWEST, *words)
+    assert done.returncode == 0, done.stderr
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert container(objects)["args"] == ["--", "sleep", "10000000", "false"]
+    file = tmp_path / "config.yaml"
+    file.write_text(next(each["data"]["config.yaml"] for each in objects if each["kind"] == "ConfigMap"))
+    loaded = load(Request(str(file)), {})
+    process = loaded.spec.pools[0].process
+    assert process.argv == ("sleep", "1000", "true", "10000000", "0660", "1.10")
+    assert process.env == (("DEBUG", "true"), ("LIMIT", "12345678"))
+
+
+@pytest.mark.parametrize(("tag", "image"), [(1, "web:1"), (20261128, "web:20261128"), ("1.10", "web:1.10")])
+def test_a_tag_may_be_a_number(tag: int | str, image: str) -> None:
+    assert container(manifests({"image": {"repository": "web", "tag": tag}}))["image"] == image
+    if isinstance(tag, int):
+        words = ("--set", "image.repository=web", "--set", f"image.tag={tag}", "--values", str(ci_file("job")))
+        done = helm("template", "web", str(CHART), "--kube-version", NEWEST, *words)
+        assert f'image: "{image}"\n' in done.stdout
+
+
+def test_numbers_of_a_values_file_stay_text(tmp_path: Path) -> None:
+    command = ["sleep", 1000, True, 1_000_000, 12_345_678_901]
+    objects = manifests({"config": {"pools": {"web": {"command": command, "env": {"A": 10_000_000}}}}})
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects, "ConfigMap")["data"]["config.yaml"])
+    process = load(Request(str(file)), {}).spec.pools[0].process
+    assert process.argv == ("sleep", "1000", "true", "1000000", "12345678901")
+    assert dict(process.env)["A"] == "10000000"
+
+
+def test_a_place_for_anchors(tmp_path: Path) -> None:
+    objects = manifests({"config": {"x-anything": {"at": ["all", 1.5]}}})
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects, "ConfigMap")["data"]["config.yaml"])
+    load(Request(str(file)), {})
+
+
+IMAGES = {"INT": "shutdown", "QUIT": "shutdown", "WINCH": "shutdown", "PWR": "shutdown", "RTMIN+3": "shutdown"}
+
+
+@pytest.mark.parametrize(
+    ("own", "filled"),
+    [
+        ({}, IMAGES),
+        ({"USR1": "shutdown"}, IMAGES),
+        ({"SIGQUIT": "forward", "winch": "ignore", "2": "quit", "37": "reload"}, {"PWR": "shutdown"}),
+        ({"sigint": "quit", "3": "quit", "28": "quit", "SIGPWR": "quit", "RTMAX-27": "quit"}, {}),
+        ({"INT": "quit", "QUIT": "quit", "WINCH": "quit", "30": "quit", "sigrtmin+3": "quit"}, {}),
+    ],
+)
+def test_an_injected_image_may_have_any_stop_signal(
+    own: dict[str, str], filled: dict[str, str], tmp_path: Path
+) -> None:
+    objects = manifests({"config": {"signals": own}}, base="inject")
+    file = tmp_path / "config.yaml"
+    file.write_text(one(objects, "ConfigMap")["data"]["config.yaml"])
+    assert config(objects).get("signals", {}) == {**filled, **own}
+    spec = load(Request(str(file), command=("sleep",)), {}).spec
+    if own == {}:
+        assert dict(spec.signals) == dict.fromkeys((2, 3, 28, 30, 37), "shutdown")
+
+
+def test_an_image_with_the_entrypoint_says_itself_what_stops_it() -> None:
+    assert "signals" not in config(manifests("default"))
+
+
+@pytest.mark.parametrize(
+    ("release", "service"),
+    [("web", "web-entrypoint"), ("1web", "svc-1web-entrypoint"), ("web.prod", "web-prod-entrypoint"),
+     ("1.2", "svc-1-2-entrypoint"), (f"9{'a.b' * 17}", f"svc-9{'a-b' * 15}"), ("a" * 53, "a" * 46)],
+)  # fmt: skip
+def test_a_service_has_a_name_that_every_kubernetes_takes(release: str, service: str) -> None:
+    objects = manifests({"serviceMonitor": {"enabled": True}}, release=release)
+    names = [each["metadata"]["name"] for each in objects if each["kind"] == "Service"]
+    assert sorted(names) == sorted([service, f"{service}-observer"])
+    for name in names:
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
+    assert f"{service}-observer" in one(objects, "Pod")["spec"]["containers"][0]["command"]

@@ -36,7 +36,7 @@ spared = few()
 LOAD = """
 from entrypoint.config.libyaml import import_alone
 import_alone()
-answer = boot.loader.load(sys.argv[1], (), None, ())
+answer = boot.loader.load(sys.argv[1], (), None, (), streams=True)
 assert answer.spec is not None, answer.errors
 boot.loader.pack(answer)
 """
@@ -115,7 +115,7 @@ def test_the_parser_alone_says_what_it_says_in_company(tmp_path: Path) -> None:
 for text in {TEXTS!r}:
     with open(sys.argv[1], "w") as file:
         file.write(text)
-    answer = boot.loader.load(sys.argv[1], (), None, ())
+    answer = boot.loader.load(sys.argv[1], (), None, (), streams=True)
     print(repr(answer._replace(sha256="")))
     assert "internal error" not in repr(answer)
 """

@@ -26,10 +26,13 @@ class Answer(Record):
     sha256: str = ""  # of what was read, if it could be
 
 
-def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> tuple[int, int]:
+def start(
+    path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...], *, streams: bool
+) -> tuple[int, int]:
     """Fork the child that reads `path`; returns its pid and the descriptor that reads as its packed answer.
 
-    All signals are blocked in it: it is short-lived, and ended by SIGKILL. It is for the caller to collect.
+    `streams`: it may be a pipe, which is read to its end; there is no second time. All signals are blocked in the
+    child: it is short-lived, and ended by SIGKILL. It is for the caller to collect.
     Raises OSError when the kernel makes no process.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -40,17 +43,19 @@ def start(path: str, sets: tuple[str, ...], workers: int | None, command: tuple[
         os.close(writer)
         raise
     if pid == 0:
-        _child(writer, path, sets, workers, command)
+        _child(writer, path, sets, workers, command, streams=streams)
     os.close(writer)
     return pid, reader
 
 
-def _child(writer: int, path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...]) -> NoReturn:
+def _child(
+    writer: int, path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...], *, streams: bool
+) -> NoReturn:
     code = 70
     try:
         from entrypoint.config.libyaml import import_alone
 
-        data = pack(load(path, sets, workers, command, first=import_alone))
+        data = pack(load(path, sets, workers, command, streams=streams, first=import_alone))
         while data:
             data = data[os.write(writer, data) :]
         os.close(writer)  # now, not after the kernel has taken our memory apart
@@ -66,6 +71,8 @@ def load(
     sets: tuple[str, ...],
     workers: int | None,
     command: tuple[str, ...],
+    *,
+    streams: bool,
     first: Callable[[], None] | None = None,
 ) -> Answer:
     """Read and check a configuration, here and now, after `first`. Never raises."""
@@ -76,7 +83,7 @@ def load(
         from entrypoint.config.load import load as load_config
 
         try:
-            loaded = load_config(Request(path, sets, workers, command), os.environ)
+            loaded = load_config(Request(path, sets, workers, command, streams=streams), os.environ)
         except ConfigError as error:
             return Answer(None, (), error.errors, error.exit_code, error.sha256)
         return Answer(loaded.spec, loaded.warnings, (), 0, loaded.spec.sha256)

@@ -101,7 +101,7 @@ class Reloader:
         source = self.source
         kernel.block_signals()  # they stay so in the child, which has no use for the master's handlers
         try:
-            pid, fd = loader.start(source.path, source.sets, source.workers, source.command)
+            pid, fd = loader.start(source.path, source.sets, source.workers, source.command, streams=False)
         except OSError as error:
             self._done(loader.Answer(None, (), (f"cannot load {source.path}: {error.strerror}",)))
             return

@@ -13,7 +13,7 @@ import select
 import sys
 import time
 
-from entrypoint.config.location import distrust
+from entrypoint.config.control import distrust
 from entrypoint.core.model import NEVER
 from entrypoint.linux.stale import unlink_stale
 

@@ -12,6 +12,7 @@ import resource
 from typing import TYPE_CHECKING, NoReturn
 
 from entrypoint.config.environment import worker_environment
+from entrypoint.config.expand import expand, needs_expansion
 from entrypoint.linux import kernel
 from entrypoint.master.processes.programs import FAR, NEAR, Programs, is_near, places
 from entrypoint.record import Record
@@ -137,8 +138,9 @@ def _needs_child(task: Task) -> bool:
     process = task.process
     if task.foreground or task.bare:
         return False
+    texts = (*process.argv, *(value for _, value in process.env))
     return bool(process.env_from or process.env_files) or (
-        _is_told_its_pid(task) and any("$" in text for text in (*process.argv, *(value for _, value in process.env)))
+        _is_told_its_pid(task) and any(needs_expansion(text) for text in texts)
     )
 
 
@@ -321,10 +323,6 @@ def _argv(task: Task, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _expand(words: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
-    if not any("$" in word for word in words):
-        return words
-    from entrypoint.config.expand import expand
-
     return tuple(expand(word, environ) for word in words)
 
 

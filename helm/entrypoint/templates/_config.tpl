@@ -26,7 +26,37 @@
 {{-   end -}}
 {{-   $_ := set $config $section $own -}}
 {{- end -}}
+{{- with include "entrypoint.shutdownSignals" . | fromJsonArray -}}
+{{-   $signals := $config.signals | default dict -}}
+{{-   range . -}}
+{{-     $_ := set $signals . "shutdown" -}}
+{{-   end -}}
+{{-   $_ := set $config "signals" $signals -}}
+{{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* What the kubelet may send instead of SIGTERM when the image is not made for the entrypoint, as JSON: the STOPSIGNALs
+     that images have, less those that the configuration gives a meaning, however it spells them. USR1 is not among them:
+     it is forwarded, which has its uses. */}}
+{{- define "entrypoint.shutdownSignals" -}}
+{{- $found := list -}}
+{{- if .Values.inject.enabled -}}
+{{-   $mapped := list -}}
+{{-   range $name, $_ := .Values.config.signals -}}
+{{-     $mapped = append $mapped (toString $name | upper | trimPrefix "SIG") -}}
+{{-   end -}}
+{{-   range $name, $others := dict "INT" (list "2") "QUIT" (list "3") "WINCH" (list "28") "PWR" (list "30") "RTMIN+3" (list "37" "RTMAX-27") -}}
+{{-     $spelled := false -}}
+{{-     range append $others $name -}}
+{{-       $spelled = or $spelled (has . $mapped) -}}
+{{-     end -}}
+{{-     if not $spelled -}}
+{{-       $found = append $found $name -}}
+{{-     end -}}
+{{-   end -}}
+{{- end -}}
+{{- toJson $found -}}
 {{- end -}}
 
 {{/* The same for a ConfigMap that the chart does not write, as variables that are laid over it. */}}

@@ -2,19 +2,19 @@
 
 {{- define "entrypoint.container" -}}
 name: entrypoint
-image: {{ include "entrypoint.image" (dict "image" .Values.image) }}
+image: {{ include "entrypoint.image" (dict "image" .Values.image) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- if .Values.inject.enabled }}
 command: [/opt/entrypoint/bin/entrypoint, run, -c, /etc/entrypoint/config.yaml]
 {{- else }}
 {{- with .Values.command }}
 command:
-  {{- toYaml . | nindent 2 }}
+  {{- include "entrypoint.texts" . | trim | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- with .Values.args }}
 args:
-  {{- toYaml (prepend . "--") | nindent 2 }}
+  {{- include "entrypoint.texts" (prepend . "--") | trim | nindent 2 }}
 {{- end }}
 ports:
   {{- include "entrypoint.containerPorts" . | nindent 2 }}
@@ -67,6 +67,13 @@ volumeMounts:
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end -}}
+
+{{/* A list of words, of which some may look like numbers. */}}
+{{- define "entrypoint.texts" -}}
+{{- range . }}
+- {{ include "entrypoint.text" . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/* A port gets the name of its socket where that is a name for ports: 15 letters at most, with one letter at least. */}}

@@ -16,6 +16,12 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The name of a Service is stricter than others before Kubernetes 1.34: a DNS label that begins with a letter. */}}
+{{- define "entrypoint.serviceName" -}}
+{{- $name := include "entrypoint.fullname" . | replace "." "-" -}}
+{{- ternary (printf "svc-%s" $name) $name (regexMatch "^[0-9]" $name) -}}
+{{- end -}}
+
 {{- define "entrypoint.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "entrypoint.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -29,9 +35,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- toYaml (merge (include "entrypoint.selectorLabels" . | fromYaml) .Values.commonLabels $own) -}}
 {{- end -}}
 
-{{/* The metadata of an object. Called with {root, suffix, labels, annotations, namespace}, of which only root must be there. */}}
+{{/* The metadata of an object. Called with {root, name, suffix, labels, annotations, namespace}, of which only root must be there. */}}
 {{- define "entrypoint.metadata" -}}
-name: {{ include "entrypoint.fullname" .root }}{{ .suffix | default "" }}
+name: {{ .name | default (include "entrypoint.fullname" .root) }}{{ .suffix | default "" }}
 namespace: {{ .namespace | default .root.Release.Namespace }}
 labels:
   {{- toYaml (merge (include "entrypoint.labels" .root | fromYaml) (.labels | default dict)) | nindent 2 }}
@@ -60,11 +66,16 @@ app.kubernetes.io/component: observer
 {{- .Values.existingConfigMap | default (include "entrypoint.fullname" .) -}}
 {{- end -}}
 
+{{/* What `--set` may have made a number of. */}}
+{{- define "entrypoint.text" -}}
+{{- if kindIs "float64" . }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
 {{/* An image by its parts. Called with {image, tag}: `tag` is the default. */}}
 {{- define "entrypoint.image" -}}
 {{- if .image.digest -}}
 {{-   printf "%s@%s" .image.repository .image.digest -}}
 {{- else -}}
-{{-   printf "%s:%s" .image.repository (.image.tag | default .tag) -}}
+{{-   printf "%s:%s" .image.repository (include "entrypoint.text" (.image.tag | default .tag)) -}}
 {{- end -}}
 {{- end -}}

@@ -24,18 +24,24 @@ def only(config: Load, *lines: str, **request: object) -> Pool:
 # The schema says so, too.
 WRONG_VALUES = [
     ("ready: {when: soon}", "ready.when: not one of alive, notify, accepting: 'soon'"),
-    ("ready: {exec: app --check}", "ready.exec: list of words expected, not a single value"),
+    ("ready: {exec: app --check}", 'ready.exec: list of words expected, not a single value: write [app, "--check"]'),
     ("ready: {exec: []}", "ready.exec: must not be empty"),
     ("ready: {exec: [a], periods: 1}", "ready.periods: unknown key (did you mean period?)"),
     ("boot_timeout: never", "boot_timeout: not a duration such as 500ms, 30s, 1m30s: 'never'"),
     ("heartbeat: 30s", "heartbeat: a mapping expected, not a single value"),
     ("heartbeat: {timeout: 0.5}", "heartbeat.timeout: less than 1s (0 = no heartbeat): '0.5'"),
-    ("heartbeat: {abort_signal: TURM}", "heartbeat.abort_signal: not a signal such as TERM, SIGINT, 15: 'TURM'"),
+    (
+        "heartbeat: {abort_signal: TURM}",
+        "heartbeat.abort_signal: not a signal such as TERM, SIGINT, RTMIN+3, 15: 'TURM'",
+    ),
     ("liveness: {exec: {command: [a]}}", "liveness.exec: list of words expected, not a mapping"),
     ("liveness: {tcp: [a]}", "liveness.tcp: HOST:PORT expected, not a list"),
     ("liveness: {exec: [a], failure_threshold: 0}", "liveness.failure_threshold: out of range 1 to 1000: '0'"),
     ("liveness: {exec: [a], periodSeconds: 1}", "liveness.periodSeconds: unknown key (did you mean period?)"),
-    ("lifecycle: {pre_stop: sleep 5}", "lifecycle.pre_stop: list of words expected, not a single value"),
+    (
+        "lifecycle: {pre_stop: sleep 5}",
+        'lifecycle.pre_stop: list of words expected, not a single value: write [sleep, "5"]',
+    ),
     ("lifecycle: {preStop: [a]}", "lifecycle.preStop: unknown key (did you mean pre_stop?)"),
     ("rollout: {max_surge: half}", "rollout.max_surge: not a count or a percentage such as 2, 25%: 'half'"),
     ("rollout: {max_surge: -1}", "rollout.max_surge: out of range 0 to 10000: '-1'"),
@@ -330,8 +336,8 @@ def test_signals(config: Load, signals: str, mapped: tuple[tuple[int, str], ...]
             (f"{{{name}: ignore}}", f"signals.{name}: cannot be mapped: it is a fault of the master itself")
             for name in ("SEGV", "BUS", "FPE", "ILL")
         ),
-        ("{HUPP: reload}", "signals.HUPP: not a signal such as TERM, SIGINT, 15"),
-        ("{32: reload}", "signals.32: not a signal such as TERM, SIGINT, 15"),
+        ("{HUPP: reload}", "signals.HUPP: not a signal such as TERM, SIGINT, RTMIN+3, 15"),
+        ("{32: reload}", "signals.32: not a signal such as TERM, SIGINT, RTMIN+3, 15"),
         (
             "{HUP: reboot}",
             "signals.HUP: not one of shutdown, quit, restart, reload, scale_up, scale_down, forward, ignore: 'reboot'",

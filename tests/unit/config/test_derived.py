@@ -47,6 +47,9 @@ GOOD = [
     "pools: {web: {command: [a], ready: {exec: [a, 1]}, boot_timeout: '${T:-1m}', heartbeat: {timeout: 1.5}}}",
     "pools: {web: {command: [a], ready: {tcp: 'h:1', period: 0.5}, liveness: {http: 'http://h', timeout: 1}}}",
     "pools: {web: {command: [a], liveness: ~, lifecycle: {pre_stop: , post_start: [a]}, heartbeat: {timeout: 90s}}}",
+    "pools: {web: {command: [a], stop: {signal: sigterm}, heartbeat: {abort_signal: RTMAX-1}}}",
+    "pools: {web: {command: [a], stop: {signal: SIGRTMIN+3}}}\nsignals: {rtmin+3: quit, SIGRTMAX-1: quit, usr2: quit}",
+    "x-stop: &stop {stop: {timeout: 5s}}\nx-: {anything: [1, {at: all}]}\npools: {web: {<<: *stop, command: [a]}}",
     "pools: {web: {command: [a], rollout: {max_surge: 25%, max_unavailable: 2}, min_ready_workers: '50%'}}",
 ]
 # What only `check` can find: it concerns other keys, the system, or bytes.
@@ -82,7 +85,15 @@ def test_the_schema_refuses_what_does_not(errors: Errors, line: str) -> None:
         "pools: {w: {}}",
         *(
             f"pools: {{w: {{command: [a]}}}}\n{line}"
-            for line in ("x: 1", "control: {enabled: 1}", "signals: {TERM: quit}", "signals: {HUP: reboot}")
+            for line in (
+                "x: 1",
+                "X-a: 1",
+                "signals: {SIGTERM+1: quit}",
+                "signals: {sigterm: quit}",
+                "control: {enabled: 1}",
+                "signals: {TERM: quit}",
+                "signals: {HUP: reboot}",
+            )
         ),
     ],
 )

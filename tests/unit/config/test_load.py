@@ -186,7 +186,10 @@ shutdown: {drain_delay: 1x}
         "config.yaml:5: pools.web.stop.timeout: not a duration such as 500ms, 30s, 1m30s: 'soon'",
         "config.yaml:6: pools.web.after[0]: no such pool: 'cash' (did you mean cache?)",
         "config.yaml:7: pools.web.sockets[0]: no such socket: 'htp' (did you mean http?)",
-        "config.yaml:9: pools.cache.command: list of words expected, not a single value",
+        (
+            "config.yaml:9: pools.cache.command: list of words expected, not a single value: "
+            'write [redis-server, "--port", "1"]'
+        ),
         "config.yaml:10: pools.cache.nice: out of range -20 to 19: '100'",
         "config.yaml:12: sockets.http.bind: not HOST:PORT, :PORT, [IPV6]:PORT, unix:/PATH or fd:N: '8000'",
         "config.yaml:13: shutdown.drain_delay: not a duration such as 500ms, 30s, 1m30s: '1x'",
@@ -252,7 +255,7 @@ POOL_ERRORS = [
     ("rlimits: {nofile: {soft: 2, hard: 1}}", "rlimits.nofile: soft is more than hard"),
     ("rlimits: {nofile: {soft: unlimited, hard: 1}}", "rlimits.nofile: soft is more than hard"),
     ("rlimits: {nofile: {soft: 2}}", "rlimits.nofile: hard is missing"),
-    ("stop: {signal: TURM}", "stop.signal: not a signal such as TERM, SIGINT, 15: 'TURM'"),
+    ("stop: {signal: TURM}", "stop.signal: not a signal such as TERM, SIGINT, RTMIN+3, 15: 'TURM'"),
     ("stop: {timeout: 0s}", "stop.timeout: out of range 100ms to 8784h: '0s'"),
     ("stop: {timeout: 5s, quiesce: 5s}", "stop.quiesce: must be less than the timeout of 5s"),
     ("restart: {policy: sometimes}", "restart.policy: not one of always, on-failure, never: 'sometimes'"),

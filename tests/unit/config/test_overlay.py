@@ -62,6 +62,7 @@ def test_how_workers_are_watched_can_be_overridden(config: Load) -> None:
             "ENTRYPOINT_RELOAD__WATCH": "true",
             "ENTRYPOINT_SIGNALS__HUP": "reload",
             "entrypoint_signals__usr1": "quit",
+            "ENTRYPOINT_SIGNALS__38": "shutdown",
         },
         sets=(
             "pools.my-cache.ready={tcp: 'h:1'}",
@@ -69,6 +70,7 @@ def test_how_workers_are_watched_can_be_overridden(config: Load) -> None:
             "pools.my-cache.rollout.min_ready=5s",
             "control.socket=/run/c.sock",
             "signals.SIGUSR2=ignore",
+            "signals.RTMIN+3=shutdown",
         ),
     ).spec
     web, cache = spec.pools
@@ -81,7 +83,7 @@ def test_how_workers_are_watched_can_be_overridden(config: Load) -> None:
     assert (cache.min_ready_workers, cache.rollout.min_ready) == (Share(50, percent=True), 5.0)
     assert spec.control == (False, "/run/c.sock")
     assert spec.reload.watch
-    assert dict(spec.signals) == {1: "reload", 10: "quit", 12: "ignore"}
+    assert dict(spec.signals) == {1: "reload", 10: "quit", 12: "ignore", 37: "shutdown", 38: "shutdown"}
 
 
 def test_variables_through_the_environment(config: Load) -> None:
@@ -173,7 +175,10 @@ def test_set_overrides_both(config: Load) -> None:
         ("pools.web.workers", "--set pools.web.workers: not PATH=VALUE"),
         ("pools..web=1", "--set pools..web: not PATH=VALUE"),
         ("=1", "--set : not PATH=VALUE"),
-        ("pools.web.after=a", "--set pools.web.after: pools.web.after: list of pools expected, not a single value"),
+        (
+            "pools.web.after=a",
+            "--set pools.web.after: pools.web.after: list of pools expected, not a single value: write [a]",
+        ),
         ("pools.web.command.5=a", "--set pools.web.command.5: names nothing in the configuration"),
         ("pools.web.critical.x=a", "--set pools.web.critical.x: names nothing in the configuration"),
         ("pools.web.env.A={file: /}", "--set pools.web.env.A: pools.web.env.A: cannot read /: it is a directory"),
@@ -227,3 +232,29 @@ def test_web_concurrency_yields_to_flags_and_variables(config: Load) -> None:
 def test_web_concurrency_may_be_wrong(errors: Errors) -> None:
     message = "WEB_CONCURRENCY: pools.web.workers: not a count: '${X}'"
     assert errors("pools: {web: {command: [a]}}", {"WEB_CONCURRENCY": "${X}"}) == [message]
+
+
+SERVICE = {
+    "ENTRYPOINT_WEB__PR_12_SERVICE_HOST": "10.0.0.1",
+    "ENTRYPOINT_WEB__PR_12_SERVICE_PORT": "80",
+    "ENTRYPOINT_WEB__PR_12_SERVICE_PORT_HTTP": "80",
+    "ENTRYPOINT_WEB__PR_12_PORT": "tcp://10.0.0.1:80",
+    "ENTRYPOINT_WEB__PR_12_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "ENTRYPOINT_WEB__PR_12_PORT_80_TCP_PROTO": "tcp",
+    "ENTRYPOINT_WEB__PR_12_PORT_80_TCP_PORT": "80",
+    "ENTRYPOINT_WEB__PR_12_PORT_80_TCP_ADDR": "10.0.0.1",
+}
+
+
+def test_the_variables_of_a_service_are_left_alone(config: Load) -> None:
+    assert config(TEXT, SERVICE) == config(TEXT)
+
+
+def test_what_only_looks_like_the_variable_of_a_service_is_not(config: Load, errors: Errors) -> None:
+    alone = "ENTRYPOINT_WEB__PR_12_SERVICE_HOST"
+    assert errors(TEXT, {alone: "x"}) == [f"{alone}: names nothing in the configuration"]
+    (line,) = errors(TEXT, {**SERVICE, "ENTRYPOINT_WEB__PR_12_PORTS": "x"})
+    assert line.startswith("ENTRYPOINT_WEB__PR_12_PORTS: ")
+    of_ours = {f"ENTRYPOINT_POOLS__WEB__ENV__DB_SERVICE_{what}": "x" for what in ("HOST", "PORT")}
+    env = dict(config(TEXT, of_ours).spec.pools[0].process.env)
+    assert (env["DB_SERVICE_HOST"], env["DB_SERVICE_PORT"]) == ("x", "x")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrypoint.config import units
+from entrypoint.linux import signals
 
 
 @pytest.mark.parametrize(
@@ -73,20 +74,32 @@ def test_size_round_trip(size: int) -> None:
     assert units.parse_size(units.format_size(size)) == size
 
 
-@pytest.mark.parametrize("text", ["TERM", "SIGTERM", "15"])
+@pytest.mark.parametrize("text", ["TERM", "SIGTERM", "15", "term", "sigterm"])
 def test_signal(text: str) -> None:
-    assert units.parse_signal(text) == signal.SIGTERM
+    assert units.signal_number(text) == signal.SIGTERM
 
 
-@pytest.mark.parametrize("text", ["", "0", "65", "-1", "term", "SIGSIGTERM", "TERMINATE", "32", "1.0", "²"])
+@pytest.mark.parametrize(
+    ("text", "above"), [("RTMIN", 0), ("SIGRTMIN+3", 3), ("rtmin+3", 3), ("RTMAX-1", 29), ("sigrtmax", 30), ("37", 3)]
+)
+def test_a_real_time_signal_as_docker_and_systemd_write_it(text: str, above: int) -> None:
+    assert units.signal_number(text) == signal.SIGRTMIN + above
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "65", "-1", "SIGSIGTERM", "TERMINATE", "32", "1.0", "²", "SIG15", "RTMIN-1", "RTMIN+31", "RTMAX-31",
+     "RTMAX+1", "RTMIN+", "RTMIN+-1", "TERM+1"],
+)  # fmt: skip
 def test_not_a_signal(text: str) -> None:
     with pytest.raises(ValueError, match="not a signal"):
-        units.parse_signal(text)
+        units.signal_number(text)
 
 
 @pytest.mark.parametrize("number", [*range(1, 32), *range(34, 65)])
 def test_signal_round_trip(number: int) -> None:
-    assert units.parse_signal(units.format_signal(number)) == number
+    assert units.signal_number(signals.signal_name(number)) == number
+    assert signals.signal_name(signal.SIGRTMIN + 3) == "RTMIN+3"
 
 
 @pytest.mark.parametrize("text", ["010", "0x10", "1_0", "+1", "1.0", "", "-", "--1", "²"])

@@ -94,6 +94,26 @@ def test_without_proc_only_root_is_trusted(tmp_path: Path) -> None:
     assert bool(missing_capabilities(OTHER, str(tmp_path))) == (os.geteuid() != 0)
 
 
+@pytest.mark.parametrize("text", ["user: '12345:54321'", "user: 12345:54321", "user: 12345, group: 54321"])
+def test_a_user_and_a_group_as_docker_writes_them(config: Load, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("entrypoint.config.users.missing_capabilities", lambda _: ())
+    process = config(f"pools: {{web: {{command: [a], {text}}}}}").spec.pools[0].process
+    assert process.credentials == Credentials(12345, 54321, (54321,), "", "/")
+
+
+def test_a_wrong_user_and_group(errors: Errors) -> None:
+    text = """pools:
+  a: {command: [a], user: "1000:1000", group: "1000"}
+  b: {command: [a], user: "1000:nobody-here"}
+  c: {command: [a], user: ":1000"}
+"""
+    assert errors(text) == [
+        "config.yaml:2: pools.a.user: it has a group, and there is `group` as well: '1000:1000'",
+        "config.yaml:3: pools.b.user: no such group: '1000:nobody-here'",
+        "config.yaml:4: pools.c.user: no such user: ':1000'",
+    ]
+
+
 def test_in_a_configuration(config: Load, errors: Errors) -> None:
     text = "pools: {web: {command: [a], user: 12345, group: 54321}}"
     if missing_capabilities(Credentials(12345, 54321, ())):
