@@ -17,9 +17,12 @@ from entrypoint.config.spec import Process
 from entrypoint.linux import kernel
 from entrypoint.master.processes.programs import is_near
 from entrypoint.master.processes.spawn import Spawner, Surroundings, Task
+from tests.system.conftest import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.system.conftest import Start
 PLAIN = Process((), "")
 FORKED = PLAIN._replace(umask=0o22)  # what a child has to set itself
 
@@ -173,3 +176,22 @@ def test_a_file_that_is_not_there_is_near_when_that_can_be_told_here() -> None:
     assert is_near("/no/such/file", devices)
     assert not is_near("/dev/shm/no/such/file", devices)
     assert not is_near("/bin/sh", frozenset())
+
+
+OWN = 3 << 31  # signals 32 and 33, which are the C library's own: its posix_spawn leaves them ignored
+
+
+@pytest.mark.parametrize(
+    ("more", "forked"),
+    [("", False), (", umask: '022'", True), (", sockets: [s]", True), (", heartbeat: {timeout: 5m}", True)],
+)
+def test_a_successor_at_pid_1_takes_a_fork_only_where_it_has_to(start: Start, more: str, *, forked: bool) -> None:
+    sockets = "sockets: {s: {bind: '127.0.0.1:0'}}" if "sockets" in more else ""
+    master = start(f"pools: {{web: {{command: [sleep, '1000']{more}, ready: {{after: 0s}}}}}}\n{sockets}", pid1=True)
+    pid = master.worker("sleep")
+    master.wait_for("worker_ready")
+    assert not int(status_of(pid, "SigIgn"), 16) & OWN  # the first of all is always forked
+    os.kill(pid, signal.SIGKILL)
+    successor = master.worker("sleep", other_than=pid)
+    assert bool(int(status_of(successor, "SigIgn"), 16) & OWN) != forked
+    assert master.stop()[0] == 0
