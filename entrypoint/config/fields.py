@@ -96,9 +96,22 @@ PROCESS = (
         {},
         "Variables added to the inherited environment: text, or `{file: PATH}`, read at each spawn. `$(NAME)` is "
         "replaced by the variable NAME of the worker.",
+        reload="roll",
     ),
-    Field("env_from", ListOf(PATH, "list of paths", most=100), [], "Dotenv files, read at each spawn; `env` wins."),
-    Field("cwd", PATH, None, "Working directory, and PWD when it is an absolute path; default: the master's."),
+    Field(
+        "env_from",
+        ListOf(PATH, "list of paths", most=100),
+        [],
+        "Dotenv files, read at each spawn; `env` wins.",
+        reload="roll",
+    ),
+    Field(
+        "cwd",
+        PATH,
+        None,
+        "Working directory, and PWD when it is an absolute path; default: the master's.",
+        reload="roll",
+    ),
     Field(
         "user",
         text("USER or USER:GROUP, names or numbers", least=1),
@@ -107,10 +120,11 @@ PROCESS = (
         "a uid without an entry in /etc/passwd is the master's. `USER:GROUP` sets `group` as well. /dev/stdout and "
         "/dev/stderr can be opened by it when they are a pipe or a terminal of the master's user; a terminal is "
         "writable for every user meanwhile.",
+        reload="roll",
     ),
-    Field("group", text("group name or gid", least=1), None, "Primary group; default: the user's."),
-    Field("umask", octal(), None, "File mode mask, octal; default: the master's."),
-    Field("nice", integer(-20, 19), "0", "Added to the nice value."),
+    Field("group", text("group name or gid", least=1), None, "Primary group; default: the user's.", reload="roll"),
+    Field("umask", octal(), None, "File mode mask, octal; default: the master's.", reload="roll"),
+    Field("nice", integer(-20, 19), "0", "Added to the nice value.", reload="roll"),
     Field(
         "rlimits",
         Section(
@@ -118,9 +132,14 @@ PROCESS = (
         ),
         None,
         "Resource limits: `unlimited`, a number for both, or `{soft: ..., hard: ...}`.",
+        reload="roll",
     ),
     Field(
-        "oom_score_adj", integer(-1000, 1000), None, "Preference of the kernel's OOM killer; default: raised a little."
+        "oom_score_adj",
+        integer(-1000, 1000),
+        None,
+        "Preference of the kernel's OOM killer; default: raised a little.",
+        reload="roll",
     ),
 )
 COMMAND = ListOf(WORD, "list of words", least=1, command=True)
@@ -175,6 +194,7 @@ HEARTBEAT = Section(
         "0s",
         "The longest silence between two `WATCHDOG=1` (sd_notify(3)) of a ready worker; then it counts as hung. "
         "0 = no heartbeat is expected.",
+        reload="roll",
     ),
     Field(
         "abort_signal",
@@ -247,7 +267,7 @@ RESTART = Section(
 )
 POOL = Section(
     "pool",
-    Field("command", COMMAND, None, COMMAND_DOC, required=True, instead=("python", "wsgi", "asgi")),
+    Field("command", COMMAND, None, COMMAND_DOC, required=True, instead=("python", "wsgi", "asgi"), reload="roll"),
     Field(
         "workers",
         OneOf(WORKERS, AUTO),
@@ -260,7 +280,7 @@ POOL = Section(
         "sockets",
         ListOf(name_text("socket"), "list of sockets", most=100),
         [],
-        "Sockets that the workers inherit, from fd 3 on.",
+        "Sockets that the workers inherit, from fd 3 on.", reload="roll",
     ),
     Field(
         "after",
@@ -304,7 +324,7 @@ POOL = Section(
         "inherit: workers write to the master's stdout and stderr; json: each line of theirs becomes a JSON line on "
         "the master's stdout, with `pool`, `slot`, `pid` and `stream`. Where the master's stdout is a socket, or a "
         "pipe of another user, a worker that makes it non-blocking (Node.js does so with pipes) does so for all that "
-        "inherit it, and their lines can be lost.",
+        "inherit it, and their lines can be lost.", reload="roll",
     ),
     later=(
         "python", "wsgi", "asgi", "recycle", "scaling", "preload", "refork_after", "hooks", "metrics",
@@ -326,9 +346,12 @@ SOCKET = Section(
         "`HOST:PORT` (an IP address or localhost), `:PORT` (every address, v4 and v6), `[IPV6]:PORT`, `unix:/PATH`, "
         "or `fd:N`, an open socket that the master inherited.",
         required=True,
+        reload="roll",
     ),
     Field("backlog", integer(1, 1_048_576), "2048", "Connections that may wait; the kernel caps it at somaxconn."),
-    Field("reuse_port", boolean(), "false", "TCP: one SO_REUSEPORT socket per worker, held by the master."),
+    Field(
+        "reuse_port", boolean(), "false", "TCP: one SO_REUSEPORT socket per worker, held by the master.", reload="roll"
+    ),
     Field("mode", octal(), None, "unix: permission bits."),
     Field("owner", text("USER or USER:GROUP", least=1), None, "unix: who owns it."),
 )
@@ -376,7 +399,13 @@ SIGNAL_DEFAULTS = {"HUP": "restart", "USR1": "forward", "USR2": "forward", "WINC
 LOG = Section(
     "log",
     Field("level", choice("debug", "info", "warning", "error"), "info", "The least severe event that is written."),
-    Field("format", choice("auto", "json", "console"), "auto", "auto: console on a terminal, else JSON lines."),
+    Field(
+        "format",
+        choice("auto", "json", "console"),
+        "auto",
+        "auto: console on a terminal, else JSON lines.",
+        reload="restart",
+    ),
 )
 OBSERVER = Section(
     "observer",
@@ -397,6 +426,7 @@ ROOT = Section(
         ListOf(INIT, "list of init commands", most=100),
         [],
         "One-shot commands, once per life of the master, in order, before any pool.",
+        reload="restart",
     ),
     Field(
         "sockets",
@@ -404,9 +434,9 @@ ROOT = Section(
         {},
         "Sockets that the master binds and holds, by name.",
     ),
-    Field("shutdown", SHUTDOWN, {}, "The end."),
-    Field("control", CONTROL, {}, "The socket that the control commands speak to."),
-    Field("reload", RELOAD, {}, "What makes the master read its configuration again."),
+    Field("shutdown", SHUTDOWN, {}, "The end.", reload="restart"),
+    Field("control", CONTROL, {}, "The socket that the control commands speak to.", reload="restart"),
+    Field("reload", RELOAD, {}, "What makes the master read its configuration again.", reload="restart"),
     Field(
         "signals",
         SIGNALS,
@@ -414,8 +444,11 @@ ROOT = Section(
         "What the master does on a signal: shutdown, quit, restart (read the file again, then roll every pool), reload "
         "(roll what has changed), scale_up, scale_down, forward (to every worker), or ignore. What is not listed "
         "keeps its default. TERM, CHLD, KILL, STOP and the signals of faults cannot be mapped.",
+        reload="restart",
     ),
     Field("log", LOG, {}, "The master's own log."),
-    Field("observer", OBSERVER, {}, "The process that serves metrics, probes and the status over HTTP."),
+    Field(
+        "observer", OBSERVER, {}, "The process that serves metrics, probes and the status over HTTP.", reload="restart"
+    ),
     free="x-",
 )

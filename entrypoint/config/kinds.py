@@ -129,9 +129,13 @@ Default = str | list[str] | dict[str, str] | None
 
 
 class Field:
-    """A key: what it holds, its default as it would be written (None: absent), and a line of documentation."""
+    """A key: what it holds, its default as it would be written (None: absent), and a line of documentation.
 
-    __slots__ = ("default", "doc", "instead", "key", "kind", "required")
+    `reload` says what a reload does about a change of it, or of what is below: `live`, it takes effect; `roll`, the
+    workers are replaced; `restart`, it is reported, and takes effect with another master.
+    """
+
+    __slots__ = ("default", "doc", "instead", "key", "kind", "reload", "required")
 
     def __init__(
         self,
@@ -142,12 +146,14 @@ class Field:
         *,
         required: bool = False,
         instead: tuple[str, ...] = (),
+        reload: str = "live",
     ) -> None:
         self.key = key
         self.kind = kind
         self.default = default
         self.doc = doc
         self.required = required
+        self.reload = reload
         self.instead = instead  # keys whose presence makes a required one unnecessary
 
 

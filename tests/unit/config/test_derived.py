@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
 import yaml
 
-from entrypoint.config.docs import RELOADS, markdown
-from entrypoint.config.fields import POOL, ROOT, SOCKET
 from entrypoint.config.initmode import init_spec, quote
-from entrypoint.config.kinds import Section
 from entrypoint.config.load import ConfigError
 from entrypoint.config.location import find_config
 from entrypoint.config.schema import json_schema
@@ -144,23 +140,6 @@ def test_the_schema_gives_defaults_as_json_would() -> None:
 
 def test_the_defaults_of_signals_are_in_the_schema() -> None:
     assert json_schema()["properties"]["signals"]["default"]["HUP"] == "restart"
-
-
-def test_the_page_says_what_a_reload_does_about_every_key() -> None:
-    said = [key for _, keys, _ in RELOADS for key in keys]
-    wanted = [*ROOT.fields, *POOL.fields, *SOCKET.fields]
-    wanted.remove("sockets")  # at the top: by their own keys
-    for section, name in ((POOL, "heartbeat"), (ROOT, "log")):  # their keys are not all the same to a reload
-        kind = section.fields[name].kind
-        assert isinstance(kind, Section)
-        wanted.remove(name)
-        wanted += [f"{name}.{key}" for key in kind.fields]
-    assert sorted(said) == sorted(wanted)
-
-
-def test_the_page_is_up_to_date() -> None:
-    page = Path(__file__).parents[3] / "docs/CONFIG.md"
-    assert page.read_text() == markdown(), "run: python -m entrypoint.config.docs > docs/CONFIG.md"
 
 
 def test_init_mode() -> None:

@@ -187,6 +187,11 @@ def test_the_states_are_drawn_as_the_table_is() -> None:
         assert re.search(arrow, page)
 
 
+def test_the_page_of_the_configuration_is_up_to_date() -> None:
+    page = runpy.run_path(str(ROOT / "docs/config.py"))["markdown"]()
+    assert (ROOT / "docs/CONFIG.md").read_text() == page, "out of date: python docs/config.py > docs/CONFIG.md"
+
+
 def test_every_module_of_the_house_is_in_the_architecture() -> None:
     text = (ROOT / "docs/ARCHITECTURE.md").read_text()
     plan = next(block for block in blocks(text, "") if block.startswith("entrypoint/\n"))
