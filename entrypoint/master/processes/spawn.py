@@ -84,7 +84,7 @@ class Spawner:
         if not _needs_child(task):
             # Everything that can be done before the fork is: the child pays for each page that it touches.
             environ = _environment(around, task)
-            if _is_plain(around, task, environ, special=special):
+            if _is_plain(around, task, special=special):
                 argv = _argv(task, environ)
                 if pid := self._programs.start(argv, environ, _descriptors(around, task)):
                     _prefer(around, task, pid)
@@ -148,20 +148,19 @@ def _is_told_its_pid(task: Task) -> bool:
     return bool(task.sockets or task.heartbeat) and not task.bare
 
 
-def _is_plain(around: Surroundings, task: Task, environ: Mapping[str, str], *, special: bool) -> bool:
-    """Whether the process needs nothing but its descriptors, group and signals."""
-    if special or around.prctl is not None or _is_told_its_pid(task):
+def _is_plain(around: Surroundings, task: Task, *, special: bool) -> bool:
+    """Whether the process needs nothing but its descriptors, group and signals.
+
+    In init mode there is no second one, and the first takes a fork anyway.
+    """
+    if special or task.foreground or around.prctl is not None or _is_told_its_pid(task):
         return False
-    if task.foreground:
-        return around.terminal is None and not any(name in environ for name in OWN_PID)
     # One that is where another is to be would take a detour.
     return not task.sockets or min(fd for _, fd in task.sockets) >= FIRST_SOCKET + len(task.sockets)
 
 
 def _descriptors(around: Surroundings, task: Task) -> dict[int, int]:
     """The process's descriptors, by their numbers in it."""
-    if task.foreground:
-        return {}
     output = dict(enumerate(task.output or (), 1))
     return {0: around.null, **output, **dict(enumerate((fd for _, fd in task.sockets), FIRST_SOCKET))}
 
@@ -375,15 +374,20 @@ def _execute(
 ) -> NoReturn:
     """execvpe(3) with the worker's own PATH. Raises StartError.
 
-    `devices`: report before each try whether all that it takes is there; see `programs`.
+    `devices`: report before a try whether all that it takes is there; see `programs`.
     """
     program = argv[0]
     code, reason = NOT_FOUND, f"no such {'file' if '/' in program else 'command'}"
-    near = True
+    near, marks = True, b""
     for place in places(program, environ.get("PATH")):
         if devices is not None:
             near = near and is_near(place, devices)
-            os.write(report, NEAR if near else FAR)
+            marks += NEAR if near else FAR
+        if not _is_there(place):  # each exec would take the environment apart, in a process where that is dear
+            continue
+        if marks:
+            os.write(report, marks)
+            marks = b""
         try:
             os.execve(place, argv, environ)
         except OSError as error:
@@ -398,6 +402,17 @@ def _execute(
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM):
                 break
     raise StartError(f"cannot execute {display}: {reason}", code)
+
+
+def _is_there(place: str) -> bool:
+    """False when execve(2) would not find it; whatever else is wrong with it, that will tell."""
+    try:
+        os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        pass
+    return True
 
 
 def _too_long(argv: tuple[str, ...], environ: Mapping[str, str]) -> str:
