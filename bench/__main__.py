@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import beats, image, namespace, output, report, report_observer, report_rollouts, rollouts, scrapes
-from .measure import Session, Storm, measure, storm
+from .measure import Brief, Session, Storm, brief, measure, storm
 from .namespace import BenchError
 from .servers import (
     Granian,
@@ -34,6 +34,7 @@ from .servers import Gunicorn as GunicornServer
 from .systems import (
     HERE,
     S6,
+    Bare,
     Catatonit,
     Circus,
     DumbInit,
@@ -76,6 +77,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--idle", type=float, default=10.0, metavar="S", help="watch the idle master; 0: not at all")
     parser.add_argument("--idle-workers", type=int, default=100, metavar="N", help="and with so many (default: 100)")
     parser.add_argument("--orphans", type=int, default=20_000, metavar="N", help="0: no storm (default: 20000)")
+    parser.add_argument("--briefs", type=int, default=20, metavar="N", help="of `true` under each init (default: 20)")
     parser.add_argument("--rollouts", type=int, default=10, metavar="N", help="of each kind under load (default: 10)")
     parser.add_argument("--reloads", type=int, default=5, metavar="N", help="of each server (default: 5)")
     parser.add_argument("--beating", type=int, default=1000, metavar="N", help="workers that beat (default: 1000)")
@@ -109,7 +111,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         options.idle = min(options.idle, 2.0)
         options.rollouts = options.reloads = _QUICK_TIMES
         options.beating = _QUICK_WORKERS
-        options.scrapes, options.starts = _QUICK_SCRAPES, _QUICK_TIMES
+        options.scrapes, options.starts, options.briefs = _QUICK_SCRAPES, _QUICK_TIMES, 5
     return options
 
 
@@ -156,8 +158,6 @@ def _selected(options: argparse.Namespace, server: Path = Path("server")) -> Sel
     known = {_short(item) for part in everything for item in part}
     if unknown := names - known:
         raise BenchError(f"cannot measure {', '.join(sorted(unknown))}: unknown system")
-    if not options.orphans:
-        everything = everything._replace(inits=[])
     if "masters" not in options.parts:
         everything = everything._replace(systems=[], inits=[])
     if "rollouts" not in options.parts:
@@ -192,10 +192,10 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _supervise(options: argparse.Namespace, systems: Sequence[System], worker: Path) -> list[Session]:
+def _supervise(options: argparse.Namespace, systems: Sequence[System], worker: Path, stamp: Path) -> list[Session]:
     """All sessions of all supervisors."""
     for system in systems:  # unrecorded: file caches and compiled modules are warm for all
-        measure(system, worker, 1, kills=0, idle=0)
+        measure(system, worker, stamp, 1, kills=0, idle=0)
     sessions: list[Session] = []
     slow: set[tuple[str, int]] = set()  # replaced a killed worker so late that once is enough
     for turn in range(options.repeat):
@@ -205,7 +205,7 @@ def _supervise(options: argparse.Namespace, systems: Sequence[System], worker: P
                     continue
                 idle = options.idle if turn == 0 and count == options.idle_workers else 0.0
                 kills = 0 if (system.name, count) in slow else options.kills
-                session = measure(system, worker, count, kills=kills, idle=idle)
+                session = measure(system, worker, stamp, count, kills=kills, idle=idle)
                 if max(session.respawn_ms, default=0.0) > _SLOW_RESPAWN_MS:
                     slow.add((system.name, count))
                 sessions.append(session)
@@ -223,6 +223,19 @@ def _reap(options: argparse.Namespace, inits: Sequence[Init], program: Path) -> 
             outcome = result.failure or "measured"
             _say(f"{turn + 1}/{options.repeat} {init.name}, {options.orphans:,} orphans: {outcome}")
     return storms
+
+
+def _start_inits(options: argparse.Namespace, inits: Sequence[Init], stamp: Path) -> list[Brief]:
+    """All starts of `true` under all inits, and of a bare interpreter beside them."""
+    briefs: list[Brief] = []
+    for turn in range(options.briefs + 1):
+        found = [brief(init, stamp) for init in (*inits, Bare())]
+        if turn:  # the first of each finds no caches
+            briefs += found
+    for name in dict.fromkeys(each.system for each in briefs):
+        failures = [each.failure for each in briefs if each.system == name and each.failure]
+        _say(f"{name}, `true` {options.briefs} times: {failures[0] if failures else 'measured'}")
+    return briefs
 
 
 def _replace(options: argparse.Namespace, selection: Selection, compiled: Sequence[Path]) -> report_rollouts.Results:
@@ -292,17 +305,20 @@ def _publish(options: argparse.Namespace, part: str, tables: str, raw: dict[str,
 
 def _masters(options: argparse.Namespace, selection: Selection, place: Path) -> bool:
     """Measure, print and keep the part about masters and inits; whether all is well."""
-    worker, orphans = (_compile(source, place) for source in ("worker.c", "orphans.c"))
-    sessions = _supervise(options, selection.systems, worker)
-    storms = _reap(options, selection.inits, orphans)
+    worker, orphans, stamp = (_compile(source, place) for source in ("worker.c", "orphans.c", "stamp.c"))
+    sessions = _supervise(options, selection.systems, worker, stamp)
+    briefs = _start_inits(options, selection.inits, stamp) if selection.inits else []
+    storms = _reap(options, selection.inits, orphans) if options.orphans else []
     table, storm_table = report.summarise(sessions), report.summarise_storms(storms)
-    _publish(options, "masters", report.markdown(table, storm_table), {"sessions": sessions, "storms": storms})
+    brief_table = report.summarise_briefs(briefs)
+    raw: dict[str, Sequence[Any]] = {"sessions": sessions, "storms": storms, "briefs": briefs}
+    _publish(options, "masters", report.markdown(table, storm_table, brief_table), raw)
     if options.out or options.whole:
         from . import plot  # matplotlib takes a second to import, and nothing else needs it
 
         plot.draw(table, storm_table, (options.out or _RESULTS) / "bench.png")
-    failed = any(session.failure for session in sessions) or any(result.failure for result in storms)
-    return not failed and _reached(report.targets(table, storm_table))
+    failed = any(result.failure for results in raw.values() for result in results)
+    return not failed and _reached(report.targets(table, storm_table, brief_table))
 
 
 def _rollouts(options: argparse.Namespace, selection: Selection, place: Path) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .measure import Reports
 from .namespace import BenchError
 from .report import Target, grid, median, ms, number, verdicts
-from .systems import ALONE, HERE, find
+from .systems import HERE, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,7 +133,7 @@ def _prepare(place: Path) -> Path:
         raise BenchError("cannot find tini-static: apt-get install -y tini")
     shutil.copy(tini, folder / "tini")
     pool = {"command": [f"{_PLACE}/worker"], "ready": {"when": "alive", "after": "0s"}}
-    (folder / "config.yaml").write_text(json.dumps({**ALONE, "pools": {"web": pool}}))  # JSON is YAML
+    (folder / "config.yaml").write_text(json.dumps({"pools": {"web": pool}}))  # JSON is YAML
     for path in folder.iterdir():
         path.chmod(0o755)
     return folder

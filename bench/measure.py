@@ -28,6 +28,7 @@ _SETTLE = 1.2  # seconds from the last worker running to the first look; more th
 _RESPAWN_BUDGET = 2.0  # seconds: no further worker is killed after that
 _RESPAWN_TIMEOUT = 10.0
 _STORM_TIMEOUT = 60.0
+_BRIEF_TIMEOUT = 30.0
 
 
 @dataclass
@@ -36,14 +37,24 @@ class Session:
 
     system: str
     workers: int
-    first_ms: float | None = None  # start of the master to the first worker running
-    all_ms: float | None = None  # start of the master to the last worker running
+    first_ms: float | None = None  # exec of the master to the first worker running
+    all_ms: float | None = None  # exec of the master to the last worker running
     respawn_ms: list[float] = field(default_factory=list)  # SIGKILL of a worker to its successor running
     stop_ms: float | None = None  # the stop signal to everything gone
     pss_kb: float | None = None  # of every process but the workers
+    master_kb: float | None = None  # of the master alone
     idle_seconds: float | None = None
     wakeups: int | None = None  # context switches of every process but the workers, in idle_seconds
     cpu_ms: float | None = None  # likewise
+    failure: str = ""
+
+
+@dataclass
+class Brief:
+    """How long an init takes for a command that does nothing."""
+
+    system: str
+    ms: float | None = None  # exec of the init to the end of its namespace
     failure: str = ""
 
 
@@ -99,8 +110,8 @@ def tail(log: Path) -> str:
     return " | ".join(line.strip() for line in lines[-3:])
 
 
-def measure(system: System, worker: Path, count: int, *, kills: int, idle: float) -> Session:
-    """Run `system` with `count` workers once and measure everything.
+def measure(system: System, worker: Path, stamp: Path, count: int, *, kills: int, idle: float) -> Session:
+    """Run `system` with `count` workers once, as PID 1 of a namespace of its own, and measure everything.
 
     `kills`: how many workers are killed, one after the other, each one old enough not to be called a crash loop.
     `idle`: seconds to watch the idle master; 0 leaves it out.
@@ -111,41 +122,43 @@ def measure(system: System, worker: Path, count: int, *, kills: int, idle: float
         log = directory / "log"
         reports = Reports(directory / "fifo")
         try:
-            argv = system.configure(directory, worker, count)
-            start = time.monotonic_ns()
-            master = namespace.spawn(argv, environment(BENCH_FIFO=str(directory / "fifo")), log)
-            workers = _await_start(session, reports, start, system.start_timeout)
+            argv = [*namespace.unshare(), str(stamp), *system.configure(directory, worker, count)]
+            outside = namespace.spawn(argv, environment(BENCH_FIFO=str(directory / "fifo")), log)
+            reported = _await_start(session, reports, system.start_timeout)
             time.sleep(_SETTLE)
-            namespace.reap()
-            session.pss_kb = pss_kb(namespace.processes() - set(workers))
+            within = namespace.within(outside)
+            master, workers = within[1], [within[pid] for pid in reported]
+            own = set(within.values()) - set(workers)
+            session.pss_kb, session.master_kb = pss_kb(own), pss_kb({master})
             if idle:
-                _watch_idle(session, namespace.processes() - set(workers), idle)
+                _watch_idle(session, own, idle)
             _kill_workers(session, reports, workers, kills)
             start = time.monotonic_ns()
             os.kill(master, system.stop_signal)
             ended: dict[int, int] = {}
             if namespace.wait_until_empty(system.stop_timeout, ended):
                 session.stop_ms = (time.monotonic_ns() - start) / 1e6
-                if ended.get(master) != system.exit_code:  # a master that crashes would seem to stop fast
-                    session.failure = f"ended with {ended.get(master)} instead of {system.exit_code}: {tail(log)}"
+                if ended.get(outside) != system.exit_code:  # a master that crashes would seem to stop fast
+                    session.failure = f"ended with {ended.get(outside)} instead of {system.exit_code}: {tail(log)}"
             else:
                 session.failure = f"not gone {system.stop_timeout:g} s after the stop signal: {tail(log)}"
-        except (TimeoutError, ProcessLookupError) as error:
+        except (TimeoutError, LookupError, ProcessLookupError) as error:
             session.failure = f"{error}: {tail(log)}"
         finally:
             reports.close()
     return session
 
 
-def _await_start(session: Session, reports: Reports, start: int, timeout: float) -> list[int]:
-    """Wait for all workers; return their pids in the order of their reports."""
+def _await_start(session: Session, reports: Reports, timeout: float) -> list[int]:
+    """Wait for all workers; return their pids, as they are in their namespace, in the order of their reports."""
     deadline = time.monotonic() + timeout
     stamps: dict[int, int] = {}
-    while len(stamps) < session.workers:
+    while len(stamps) < 1 + session.workers:
         try:
             stamps.update(reports.read(deadline))
         except TimeoutError:
-            raise TimeoutError(f"{len(stamps)} of {session.workers} workers after {timeout:g} s") from None
+            raise TimeoutError(f"{len(stamps) - 1} of {session.workers} workers after {timeout:g} s") from None
+    start = stamps.pop(1)  # of PID 1: see stamp.c
     session.first_ms = (min(stamps.values()) - start) / 1e6
     session.all_ms = (max(stamps.values()) - start) / 1e6
     return list(stamps)
@@ -199,6 +212,29 @@ def _watch_idle(session: Session, pids: set[int], seconds: float) -> None:
     session.idle_seconds = seconds
     session.wakeups = after[0] - before[0]
     session.cpu_ms = (after[1] - before[1]) / 1e6
+
+
+def brief(init: Init, stamp: Path) -> Brief:
+    """Run `true` under `init` as PID 1 of a namespace of its own. A failing init is said in the result."""
+    result = Brief(init.name)
+    with workspace() as directory:
+        log = directory / "log"
+        reports = Reports(directory / "fifo")
+        try:
+            argv = [*namespace.unshare(), str(stamp), *init.command(directory, ["true"])]
+            ended: dict[int, int] = {}
+            outside = namespace.spawn(argv, environment(BENCH_FIFO=str(directory / "fifo")), log)
+            if not namespace.wait_until_empty(_BRIEF_TIMEOUT, ended) or ended.get(outside) != 0:
+                result.failure = f"ended with {ended.get(outside)}: {tail(log)}"
+            else:
+                end = time.monotonic_ns()
+                [(_, start)] = reports.read(time.monotonic())
+                result.ms = (end - start) / 1e6
+        except (TimeoutError, ValueError):
+            result.failure = f"was not executed: {tail(log)}"
+        finally:
+            reports.close()
+    return result
 
 
 def storm(init: Init, program: Path, orphans: int) -> Storm:

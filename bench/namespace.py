@@ -70,6 +70,19 @@ def processes() -> set[int]:
     return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}
 
 
+def within(unshare: int) -> dict[int, int]:
+    """The processes of the namespace below ours that `unshare` has made: our pid of each by its own there."""
+    found = {}
+    for pid in processes() - {unshare}:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"NSpid:"):  # from our namespace inwards; see proc_pid_status(5)
+                    outer, *inner = map(int, line.split()[1:])
+                    if inner:
+                        found[inner[-1]] = outer
+    return found
+
+
 def find(word: bytes, among: Iterable[int]) -> int:
     """The pid of the one process with that word in its command line. Raises LookupError."""
     for pid in among:

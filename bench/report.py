@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from .measure import Session, Storm
+    from .measure import Brief, Session, Storm
 
 OURS = "entrypoint"
 PYTHON_PEERS = ("gunicorn", "supervisord", "circus")
 _INITS = ("entrypoint (init)", "entrypoint (pool)")
+_BARE = "python"
 
 
 class Figures(NamedTuple):
@@ -22,6 +23,7 @@ class Figures(NamedTuple):
     respawn_ms: float | None
     stop_ms: float | None
     pss_kb: float | None
+    master_kb: float | None
     wakeups_per_s: float | None
     cpu_percent: float | None
 
@@ -53,6 +55,7 @@ class Target(NamedTuple):
 
 Table = dict[tuple[str, int], Figures]
 StormTable = dict[str, StormFigures]
+BriefTable = dict[str, float | None]  # ms
 Field = Callable[[Figures], float | None]
 
 
@@ -78,6 +81,7 @@ def _figures(group: Sequence[Session]) -> Figures:
         respawn_ms=median(value for session in group for value in session.respawn_ms),
         stop_ms=median(session.stop_ms for session in group),
         pss_kb=median(session.pss_kb for session in group),
+        master_kb=median(session.master_kb for session in group),
         wakeups_per_s=median((session.wakeups or 0) / (session.idle_seconds or 1) for session in idle),
         cpu_percent=median((session.cpu_ms or 0) / 10 / (session.idle_seconds or 1) for session in idle),
     )
@@ -99,7 +103,13 @@ def summarise_storms(storms: Sequence[Storm]) -> StormTable:
     }
 
 
-def targets(table: Table, storms: StormTable) -> list[Target]:
+def summarise_briefs(briefs: Sequence[Brief]) -> BriefTable:
+    """Medians by init, in the order of the first measurement."""
+    names = dict.fromkeys(brief.system for brief in briefs)
+    return {name: median(brief.ms for brief in briefs if brief.system == name) for name in names}
+
+
+def targets(table: Table, storms: StormTable, briefs: BriefTable) -> list[Target]:
     """Every number that this project promises, compared with what was measured in the same run."""
     counts = sorted({workers for _, workers in table})
     result: list[Target] = []
@@ -115,14 +125,15 @@ def targets(table: Table, storms: StormTable) -> list[Target]:
         result.append(Target(f"{what}, {count:,} workers", ms(ours), against, value, limit))
 
     for count in counts:
-        ratio("exec to the first worker", lambda f: f.first_ms, count, ["gunicorn"], 0.6)
+        ratio("exec to the first worker", lambda f: f.first_ms, count, ["gunicorn"], 0.25)
         ratio("exec to the first worker", lambda f: f.first_ms, count, ["circus"], 0.4)
     large = [count for count in counts if count >= 100]
     for count in large:
         ratio("all workers running", lambda f: f.all_ms, count, PYTHON_PEERS, 0.6)
-        ratio("all workers running", lambda f: f.all_ms, count, ["s6-svscan"], 1.2)
+        ratio("all workers running", lambda f: f.all_ms, count, ["s6-svscan"], 0.8)
     for count in counts:
-        ratio("SIGKILL to the successor", lambda f: f.respawn_ms, count, ["gunicorn"], 0.6)
+        ratio("SIGKILL to the successor", lambda f: f.respawn_ms, count, ["gunicorn"], 0.45)
+        ratio("SIGKILL to the successor", lambda f: f.respawn_ms, count, ["runsvdir"], 1.0)
     if len(counts) > 1:
         result.append(_flat(table, counts))
     for count in large:
@@ -137,6 +148,9 @@ def targets(table: Table, storms: StormTable) -> list[Target]:
             result.append(Target(f"wake-ups, {what}", f"{wakeups:.2f} /s", "", wakeups, 0.0, "/s"))
             result.append(Target(f"CPU, {what}", f"{cpu:.3f} %", "", cpu, 0.0, "%"))
     result.extend(_reaping(storms))
+    ours, bare = briefs.get(_INITS[0]), briefs.get(_BARE)
+    if ours and bare:
+        result.append(Target(f"`true`, {_INITS[0]}", ms(ours), f"{_BARE} {ms(bare)}", ours / bare, 2.4))
     return result
 
 
@@ -155,11 +169,18 @@ def _flat(table: Table, counts: Sequence[int]) -> Target:
 def _memory(table: Table, counts: Sequence[int]) -> list[Target]:
     result = []
     for count in counts:
-        kilobytes = _get(table, OURS, count, lambda f: f.pss_kb)
+        kilobytes = _get(table, OURS, count, lambda f: f.master_kb)
         megabytes = kilobytes / 1000 if kilobytes is not None else None
         limit = 12 + 3 * count / 1000
         result.append(
-            Target(f"memory, {count:,} workers", _mb(kilobytes), "12 MB + 3 kB a worker", megabytes, limit, "MB")
+            Target(
+                f"memory of the master, {count:,} workers",
+                _mb(kilobytes),
+                "12 MB + 3 kB a worker",
+                megabytes,
+                limit,
+                "MB",
+            )
         )
     return result
 
@@ -198,17 +219,28 @@ def _mb(kilobytes: float | None) -> str:
     return "-" if kilobytes is None else f"{kilobytes / 1000:.1f} MB"
 
 
-def markdown(table: Table, storms: StormTable) -> str:
+def markdown(table: Table, storms: StormTable, briefs: BriefTable) -> str:
     """The results as tables, in Markdown that is aligned for reading in a terminal too."""
     parts = []
     if table:
-        head = ["workers", "system", "first ms", "all ms", "respawn ms", "stop ms", "PSS MB", "wake-ups/s", "CPU %"]
+        head = [
+            "workers",
+            "system",
+            "first ms",
+            "all ms",
+            "respawn ms",
+            "stop ms",
+            "PSS MB",
+            "of the master",
+            "wake-ups/s",
+            "CPU %",
+        ]
         rows = [
             [
                 f"{count:,}",
                 system,
                 *map(number, [figures.first_ms, figures.all_ms, figures.respawn_ms, figures.stop_ms]),
-                "-" if figures.pss_kb is None else f"{figures.pss_kb / 1000:.1f}",
+                *("-" if kb is None else f"{kb / 1000:.1f}" for kb in (figures.pss_kb, figures.master_kb)),
                 "-" if figures.wakeups_per_s is None else f"{figures.wakeups_per_s:.1f}",
                 "-" if figures.cpu_percent is None else f"{figures.cpu_percent:.2f}",
             ]
@@ -227,7 +259,9 @@ def markdown(table: Table, storms: StormTable) -> str:
             for name, f in storms.items()
         ]
         parts.append(grid(head, rows))
-    parts.append(verdicts(targets(table, storms)))
+    if briefs:
+        parts.append(grid(["init", "`true` in ms"], [[name, number(value)] for name, value in briefs.items()]))
+    parts.append(verdicts(targets(table, storms, briefs)))
     return "\n\n".join(parts)
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from .namespace import BenchError
 
 HERE = Path(__file__).resolve().parent
-ALONE = {"observer": {"enabled": False}}  # no peer has an HTTP server beside it
+ALONE = {"observer": {"enabled": False}}  # where what is measured is something else
+OBSERVED = {"observer": {"bind": ":0"}}  # as a user has it, at a port that is free
 
 
 def find(program: str) -> str | None:
@@ -95,7 +96,7 @@ class Entrypoint(Ours, System):
             "restart": {"min_uptime": "0s"},
         }
         config = directory / "config.yaml"
-        config.write_text(json.dumps({**ALONE, "pools": {"web": pool}}))  # JSON is YAML
+        config.write_text(json.dumps({**OBSERVED, "pools": {"web": pool}}))  # JSON is YAML
         return [*self.executable(), "run", "-c", str(config)]
 
 
@@ -238,8 +239,18 @@ class EntrypointPool(EntrypointInit):
     def command(self, directory: Path, argv: list[str]) -> list[str]:
         pool = {"command": argv, "ready": {"when": "alive", "after": "0s"}, "restart": {"policy": "never"}}
         config = directory / "config.yaml"
-        config.write_text(json.dumps({**ALONE, "pools": {"storm": pool}}))
+        config.write_text(json.dumps({**OBSERVED, "pools": {"storm": pool}}))
         return [*self.executable(), "run", "-c", str(config)]
+
+
+class Bare(Init):
+    """Not an init: the interpreter that this project runs on, with nothing to do. How fast it can be at best."""
+
+    name = "python"
+    program = package = "python3"
+
+    def command(self, directory: Path, argv: list[str]) -> list[str]:  # noqa: ARG002 - it runs nothing
+        return [sys.executable, "-I", "-S", "-c", "pass"]
 
 
 def require(programs: list[Program]) -> None:

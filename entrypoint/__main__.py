@@ -90,6 +90,9 @@ def main() -> None:
     if name == "run":
         isolate()
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # inherited as ignored, it would leave nothing to wait for
+        from entrypoint import lean
+
+        lean.install("entrypoint")
         from entrypoint.cli.run import main as run
 
         sys.exit(run(rest))

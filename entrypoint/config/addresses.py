@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from entrypoint.config.spec import Socket
@@ -11,13 +12,13 @@ if TYPE_CHECKING:
 _FORMS = "not HOST:PORT, :PORT, [IPV6]:PORT, unix:/PATH or fd:N"
 SUN_PATH = 107  # bytes of a unix address, without its NUL
 
-# Not compiled here: few configurations have probes.
+# `re` is imported where it is used: few configurations have probes, and it takes 5 ms.
 _REFERENCE = r"\$\([^()\s]+\)"  # $(NAME), resolved per worker
 _AUTHORITY = rf"(\[[0-9A-Fa-f:.%]+\]|(?:[A-Za-z0-9._-]|{_REFERENCE})+)(?::((?:[0-9]|{_REFERENCE})+))?"
 _URL = r"https?://([^/?#]*)([/?][!\"$-~]*)?"
 
 
-class Address(NamedTuple):
+class Address(Record):
     """A bind address in parts; those that do not apply are empty."""
 
     kind: str  # tcp | unix | fd
@@ -67,6 +68,8 @@ def _parse_fd(digits: str) -> Address:
 
 def check_url(text: str) -> str:
     """The URL of an HTTP probe as it is; raises ValueError with a reason that does not repeat the text."""
+    import re
+
     match = re.fullmatch(_URL, text)
     if match is None:
         raise ValueError("not a URL such as http://127.0.0.1:8000/healthz")
@@ -83,6 +86,8 @@ def check_host_port(text: str) -> str:
 
 def _check_authority(text: str) -> str | None:
     """The port, which may hold $(NAME); None without one."""
+    import re
+
     match = re.fullmatch(_AUTHORITY, text)
     if match is None:
         raise ValueError("not HOST:PORT")

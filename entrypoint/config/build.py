@@ -26,7 +26,8 @@ from entrypoint.config.spec import (
     Spec,
 )
 from entrypoint.config.units import format_duration, shorten
-from entrypoint.linux import cgroup, kernel
+from entrypoint.linux import cgroup
+from entrypoint.linux.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -250,13 +251,13 @@ class Builder:
                 number = mapped_signal(key)
             except ValueError:  # the reader has said so
                 continue
-            name = kernel.signal_name(number)
+            name = signal_name(number)
             if number in found:
                 self.problems.add(("signals", key), f"listed twice: {name}")
             found[number] = action
             table[name] = shown["signals"][key]
         shown["signals"] = table
-        return tuple((n, action) for n, action in found.items() if SIGNAL_DEFAULTS.get(kernel.signal_name(n)) != action)
+        return tuple((n, action) for n, action in found.items() if SIGNAL_DEFAULTS.get(signal_name(n)) != action)
 
     def _init(self, values: list[Values], shown: list[Values]) -> tuple[Init, ...]:
         commands: dict[str, Init] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +16,7 @@ MARGIN = 1.0
 LEAST = 0.1  # a stop is never shortened below this
 
 
-class Budget(NamedTuple):
+class Budget(Record):
     """The longest that a shutdown can take, in seconds."""
 
     total: float

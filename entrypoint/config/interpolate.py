@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}|\$\{")
 
 
 def interpolate(text: str, environ: Mapping[str, str], put_in: Callable[[str], str] = str) -> str:
@@ -17,18 +14,21 @@ def interpolate(text: str, environ: Mapping[str, str], put_in: Callable[[str], s
     `put_in` makes of a variable's value what is put in; a default is a part of the text, and is put in as it stands.
     Raises ValueError for a name that is not set and has no default, and for a malformed reference.
     """
-
-    def value(match: re.Match[str]) -> str:
-        if match[0] == "$${":
-            return "${"
-        name, default = match[1], match[3]
-        if name is None:
+    out: list[str] = []
+    at = 0
+    while (found := text.find("${", at)) >= 0:
+        if found > at and text[found - 1] == "$":
+            out += text[at : found - 1], "${"
+            at = found + 2
+            continue
+        end = text.find("}", found)
+        name, given, default = text[found + 2 : end].partition(":-")
+        if end < 0 or not (name.isascii() and name.isidentifier()):
             raise ValueError("not a ${NAME} or ${NAME:-default} (a literal ${ is written $${)")
-        found = environ.get(name)
-        if default is not None:
-            return put_in(found) if found else default
-        if found is None:
+        value = environ.get(name)
+        if value is None and not given:
             raise ValueError(f"variable {name} is not set (a default is written ${{{name}:-default}})")
-        return put_in(found)
-
-    return _REFERENCE.sub(value, text)
+        # A default is a part of the text.
+        out += text[at:found], default if given and not value else put_in(value or "")
+        at = end + 1
+    return "".join((*out, text[at:]))

@@ -7,11 +7,10 @@ it. `entrypoint.config.fields` composes them into the table of all keys.
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.config import units
-from entrypoint.linux import kernel
+from entrypoint.linux.signals import NUMBERS, signal, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +23,7 @@ JSON = dict[str, Any]
 _TEXT: JSON = {"type": ["string", "number", "boolean"]}
 _INTERPOLATED: JSON = {"type": "string", "pattern": r"\$\{"}
 MAX_WORKERS = 10_000
-SIGNAL_NAMES = tuple(sorted(name[3:] for name in signal.Signals.__members__ if name.startswith("SIG")))
+SIGNAL_NAMES = tuple(sorted(NUMBERS))
 
 
 def signal_pattern(names: tuple[str, ...]) -> str:
@@ -260,7 +259,7 @@ def signal_kind(*, caught: bool = False) -> Scalar:
             {"type": "string", "pattern": rf"^({SIGNAL})$|\$\{{"},
         ]
     }
-    return Scalar("signal", parse, schema, kernel.signal_name)
+    return Scalar("signal", parse, schema, signal_name)
 
 
 def share(most_percent: int = 100) -> Scalar:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from entrypoint.config import overlay, tree
 from entrypoint.config.build import Builder
@@ -15,6 +15,7 @@ from entrypoint.config.location import STDIN, inherited
 from entrypoint.config.reader import Problems, Reader, TooMuchError
 from entrypoint.config.spec import Reload
 from entrypoint.config.units import format_duration
+from entrypoint.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,7 @@ __all__ = ["ConfigError", "Loaded", "Request", "init_spec", "load"]
 MAX_FILE = 1024 * 1024  # a ConfigMap cannot be larger
 
 
-class Request(NamedTuple):
+class Request(Record):
     """What to load, and what the command line lays over it."""
 
     path: str  # `-`: the standard input
@@ -41,7 +42,7 @@ class Request(NamedTuple):
     streams: bool = False  # a pipe will do as well as a file: it is read to its end, however long that takes
 
 
-class Loaded(NamedTuple):
+class Loaded(Record):
     """A configuration that can be run, and what may be said about it."""
 
     spec: Spec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from entrypoint.config import tree
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
     from entrypoint.config.reader import Problems
 
 PREFIX = "ENTRYPOINT_"
-_SERVICE = re.compile(
-    r"(.+?)_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
-)
+_SERVICE = r"(.+?)_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 _ENV = PROCESS[0].kind  # a map whose keys are the user's variables, `__` included
 
 
@@ -47,7 +44,9 @@ def environment(root: Node, environ: Mapping[str, str], problems: Problems) -> N
 
 def _of_a_service(name: str, environ: Mapping[str, str]) -> bool:
     """Whether this is one of the variables that tell a pod of a Service; those come together."""
-    found = _SERVICE.fullmatch(name)
+    import re  # nobody but an odd name has to wait for it
+
+    found = re.fullmatch(_SERVICE, name)
     return found is not None and all(f"{found[1]}_SERVICE_{what}" in environ for what in ("HOST", "PORT"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.config.expand import literal
@@ -19,7 +18,7 @@ Path = tuple[str | int, ...]
 MASK = "***"
 MAX_PROBLEMS = 100  # more than anyone reads; keeps the answer to a hopeless file short
 _NOTHING = ("", "~", "null")
-_SHELL = re.compile(r"[|&;<>*`]|\$[A-Za-z_]")  # a command with one of these is meant for a shell
+_SHELL = r"[|&;<>*`]|\$[A-Za-z_]"  # a command with one of these is meant for a shell
 
 
 class TooMuchError(Exception):
@@ -205,13 +204,14 @@ def _as_list(kind: ListOf, node: Node) -> str:
         return ""
     words = [node.text]
     if kind.command:
-        import shlex  # only on the way to an error
+        import re  # both only on the way to an error
+        import shlex
 
         try:
             words = shlex.split(node.text)
         except ValueError:  # a quote is not closed
             return ""
-        if _SHELL.search(node.text):
+        if re.search(_SHELL, node.text):
             words = ["sh", "-c", node.text]
     return f": write [{', '.join(_flow(word) for word in words)}]"
 

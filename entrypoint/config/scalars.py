@@ -6,7 +6,7 @@ import os
 
 from entrypoint.config import addresses, units
 from entrypoint.config.kinds import MAX_WORKERS, SIGNAL_NAMES, Scalar, signal_pattern, text
-from entrypoint.linux import kernel
+from entrypoint.linux.signals import signal_name
 
 MAX_TEXT = 131_072 - 1  # the kernel's limit for one argument or one NAME=value, without its NUL
 # Signals that always mean the same, and why.
@@ -17,7 +17,7 @@ FIXED_SIGNALS = {
     "STOP": "nothing can catch it",
     **dict.fromkeys(("SEGV", "BUS", "FPE", "ILL"), "it is a fault of the master itself"),
 }
-_MAPPED_NAMES = tuple(n for n in SIGNAL_NAMES if kernel.signal_name(units.signal_number(n)) not in FIXED_SIGNALS)
+_MAPPED_NAMES = tuple(n for n in SIGNAL_NAMES if signal_name(units.signal_number(n)) not in FIXED_SIGNALS)
 MAPPED_SIGNAL = signal_pattern(_MAPPED_NAMES)
 # What a variable may call them: some shells and platforms have no `+` in the name of one, so a number will do.
 MAPPED_SIGNALS = (*_MAPPED_NAMES, *(f"RTMIN+{n}" for n in range(1, 31)), *(str(n) for n in range(1, 65)))
@@ -63,7 +63,7 @@ def _control_socket(value: str) -> str:
 def mapped_signal(key: str) -> int:
     """The number of a signal that can be mapped; raises ValueError."""
     number = units.signal_number(key)
-    reason = FIXED_SIGNALS.get(kernel.signal_name(number))
+    reason = FIXED_SIGNALS.get(signal_name(number))
     if reason:
         raise ValueError(f"cannot be mapped: {reason}")
     return number

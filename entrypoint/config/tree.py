@@ -6,9 +6,12 @@ node needs its line, duplicate keys are errors, and a hostile file must be refus
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 import yaml
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
 # Fast enough together with validation to answer within a second, and far above any real configuration.
 MAX_NODES = 50_000
@@ -74,7 +77,7 @@ def scalar(text: str, source: str, *, literal: bool = False) -> Node:
 
 def parse(text: str, source: str = "", *, literal: bool = False) -> Node | None:
     """The tree of a YAML text, None for an empty one; `literal`: what its scalars are. Raises TreeError."""
-    loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader: type[Any] = getattr(yaml, "CSafeLoader", None) or yaml.SafeLoader
     try:
         parser = loader(text)
         try:

@@ -6,18 +6,21 @@ Read again by the running master, so it imports little and keeps nothing.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from entrypoint.record import Record
+
+TYPE_CHECKING = False  # the running master imports this, and has no use for `typing`
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeVar
+
+    T = TypeVar("T", int, float)
 
 # v1 has no word for "no limit": an unset memory limit is the largest multiple of the page size.
 _UNLIMITED = 2**60
 
-T = TypeVar("T", int, float)
 
-
-class Limits(NamedTuple):
+class Limits(Record):
     """What the process may use; None: no limit that it can see."""
 
     cpu: float | None  # CPUs

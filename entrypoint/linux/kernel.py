@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-# Beside `signal`, whose functions turn every number they return into an enum, 60 at a time, twice for each fork.
-import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 import errno
 import os
-import signal
 
+from entrypoint.linux.signals import signal
 from entrypoint.record import Record
 
 RESERVE = 16  # descriptors that no worker gets; fewer where there are not many
@@ -50,7 +48,7 @@ class Signals:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self.numbers = tuple(int(n) for n in numbers)
         for number in self.numbers:
-            _signal.signal(number, self._note)
+            signal.signal(number, self._note)
         unblock_signals()
 
     def _note(self, number: int, _frame: object) -> None:
@@ -75,46 +73,43 @@ class Signals:
         return taken
 
 
-ALL_SIGNALS = _signal.valid_signals()
+ALL_SIGNALS = signal.valid_signals()
 
 
 def block_signals() -> None:
     """Keep every signal pending that comes from here on."""
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
 
 
 def unblock_signals() -> None:
     """Let every signal through."""
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, ALL_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
 
 
 def forget_wakeup() -> None:
     """In a forked child: write no bytes into the master's wake-up pipe."""
-    _signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(-1)
 
 
 def default_signals(handled: tuple[int, ...]) -> None:
-    """In a forked child: undo the master's handlers, and what the interpreter itself ignores, which exec would keep."""
-    for number in (*handled, _signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)
+    """In a forked child: undo the master's handlers, and what else exec would keep."""
+    for number in defaults(handled):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def defaults(handled: tuple[int, ...]) -> tuple[int, ...]:
+    """What has to be undone for a program: what the master handles, and what the interpreter itself ignores."""
+    return (*handled, int(signal.SIGPIPE), int(signal.SIGXFSZ))
 
 
 def ignored() -> set[int]:
     """The signals that whoever started the master left ignored; a program that is executed inherits that."""
-    return {int(n) for n in ALL_SIGNALS if _signal.getsignal(n) == _signal.SIG_IGN}
+    return {int(n) for n in ALL_SIGNALS if signal.getsignal(n) == signal.SIG_IGN}
 
 
 def catchable() -> set[int]:
     """Every signal that a handler can be given."""
     return {int(n) for n in signal.valid_signals()} - {int(n) for n in UNCATCHABLE}
-
-
-def signal_name(number: int) -> str:
-    """`TERM` for 15, `RTMIN+3` for a real-time signal; the number where it has no name."""
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return f"RTMIN+{number - signal.SIGRTMIN}" if signal.SIGRTMIN < number < signal.SIGRTMAX else str(number)
 
 
 def discarded() -> set[int]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from entrypoint.linux import kernel
+from entrypoint.linux.signals import signal
 
 # Places in what `stat` returns; proc_pid_stat(5) counts from 1, and these from its third field.
 STATE, PARENT, GROUP, USER_TIME, CHILDREN_SYSTEM_TIME, START_TIME, RESIDENT = 0, 1, 2, 11, 14, 19, 21

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
+
+from entrypoint.linux.signals import signal
 
 
 def find() -> int | None:

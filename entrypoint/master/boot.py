@@ -12,6 +12,7 @@ import time
 
 from entrypoint.config.location import inherited
 from entrypoint.master.configuration import loader
+from entrypoint.master.spared import few
 
 TYPE_CHECKING = False  # `typing` is imported while the configuration is being read
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from entrypoint.core.actions import Exit
     from entrypoint.master.log import Log
     from entrypoint.master.sockets.held import Sockets
+    from entrypoint.master.spared import Spared
 
 OPERATIONAL, INTERNAL = 1, 70
 LOAD_PATIENCE = 5.0  # how long a TERM waits for a configuration that is being read, before nothing runs at all
@@ -30,6 +32,7 @@ def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: t
     """Run the pools of a configuration file; returns the exit code."""
     began = time.monotonic()
     gc.disable()  # everything that is made from here to the loop stays
+    spared = few()
     try:
         pid, fd = loader.start(path, sets, workers, command, streams=inherited(path))
     except OSError:  # no process to be had: read it here, at the cost of some memory
@@ -42,31 +45,34 @@ def run_config(path: str, sets: tuple[str, ...], workers: int | None, command: t
         print(f"entrypoint: {error}", file=sys.stderr)
     if result.spec is None:
         return result.exit_code
-    return _run(result.spec, result.warnings, began, source=(path, sets, workers, command), loader_pid=pid)
+    source = (path, sets, workers, command)
+    return _run(result.spec, result.warnings, began, spared, source=source, loader_pid=pid)
 
 
 def run_command(command: tuple[str, ...], workers: int | None) -> int:
     """Run one command without a configuration: init mode, or a pool when `workers` is more than one."""
+    gc.disable()
+    began = time.monotonic()
+    spared = few()
     from entrypoint.config.errors import ConfigError
     from entrypoint.config.initmode import init_spec
 
-    gc.disable()
-    began = time.monotonic()
     try:
         spec = init_spec(command, workers, os.environ)
     except ConfigError as error:
         print(f"entrypoint: {error}", file=sys.stderr)
         return error.exit_code
-    return _run(spec, (), began)
+    return _run(spec, (), began, spared)
 
 
 def _import_master() -> None:
-    import pickle  # noqa: F401 - all of these are used later
-    import select  # noqa: F401
+    import select  # noqa: F401 - all of these are used later
 
     from entrypoint.linux import kernel, terminal  # noqa: F401
     from entrypoint.master import log, shell  # noqa: F401
+    from entrypoint.master.helpers import observer  # noqa: F401
     from entrypoint.master.processes import spawn  # noqa: F401
+    from entrypoint.master.sockets import held  # noqa: F401
 
     if os.getpid() != 1:
         import ctypes  # noqa: F401
@@ -79,7 +85,8 @@ def _wait(path: str, pid: int, fd: int) -> loader.Answer:
     system, say) must not hang the stop.
     """
     import select
-    import signal
+
+    from entrypoint.linux.signals import signal
 
     chunks = []
     poll = select.poll()
@@ -104,6 +111,7 @@ def _run(
     spec: Spec,
     warnings: tuple[str, ...],
     began: float,
+    spared: Spared,
     *,
     source: tuple[str, tuple[str, ...], int | None, tuple[str, ...]] = ("", (), None, ()),
     loader_pid: int = 0,
@@ -154,6 +162,7 @@ def _run(
         shell.reaper.expect(loader_pid, lambda _outcome: kernel.reap(loader_pid))
     gc.freeze()  # what lives now lives for ever: the collector need not touch it, nor un-share it after a fork
     gc.enable()
+    spared.end()
     exit_order = shell.run()
     try:
         if tty is not None:
@@ -199,12 +208,12 @@ IGNORED_IN_INIT_MODE = {21, 22}  # TTIN, TTOU: the kernel's to the master about 
 
 
 def _say_goodbye(spec: Spec, order: Exit, log: Log, began: float, orphans: int, *, quiet: bool) -> None:
-    from entrypoint.linux import kernel
+    from entrypoint.linux.signals import signal_name
     from entrypoint.master import termination
 
     fields = dict(order.fields) if order.code and order.reason and "requested" not in order.reason else {}
     if isinstance(fields.get("signal"), int):
-        fields["signal"] = kernel.signal_name(fields["signal"])
+        fields["signal"] = signal_name(fields["signal"])
     uptime = round(time.monotonic() - began, 3)
     if not quiet:
         log.emit(

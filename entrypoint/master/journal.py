@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from entrypoint.core import actions as act
-from entrypoint.linux.kernel import signal_name
+from entrypoint.linux.signals import signal_name
 from entrypoint.master.reactor import NEVER
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
 """The master's log: one line an event, written so that no reader can ever block the master.
 
-Lines are queued as plain values. structlog, which renders them, is imported when the first line is due to be
-written, which is after the first workers were spawned; and a line that cannot be written is kept for a while, then
-dropped and counted.
+Lines are queued as plain values. What renders them is imported when the first line is due to be written, which is after
+the first workers were spawned; and a line that cannot be written is kept for a while, then dropped and counted.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
 import time
 from collections import deque
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from entrypoint.master.spared import Spared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +83,7 @@ class Log:
         self._rest = b""  # of a line that was written in part
         self._render: Callable[[dict[str, Any]], str] | None = None
         self._told = 0  # drops that the log itself has told of
-        self._spare = -1  # a descriptor to import structlog with
+        self._spare = -1  # a descriptor to import what renders with
         try:
             self.output = Output(fd)
             self._console = style == "console" or (style == "auto" and os.isatty(fd))
@@ -100,7 +99,7 @@ class Log:
             self._console = style == "console"
 
     def keep_descriptor(self) -> None:
-        """Hold one for the import of structlog: by then there may be no other. Raises OSError."""
+        """Hold one for the import of what renders: by then there may be no other. Raises OSError."""
         if self._render is None:
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -164,7 +163,7 @@ class Log:
         else:
             item = self._queue.popleft()
         when, level, event, fields = item
-        if self._render is None:  # the first line: structlog is imported now
+        if self._render is None:  # the first line: what renders it is imported now
             if self._spare >= 0:
                 os.close(self._spare)
                 self._spare = -1
@@ -201,63 +200,15 @@ def plain(line: dict[str, Any]) -> str:
 
 
 def renderer(*, console: bool) -> Callable[[dict[str, Any]], str]:
-    """What turns a line into text, by structlog; the writing is ours."""
+    """What turns a line into text: for people, structlog does."""
     if not console:
-        try:
-            return _json_renderer()
-        except (ImportError, AttributeError, TypeError):  # a structlog that is arranged in another way
-            pass
-    with _Spared("asyncio"):
+        from json import JSONEncoder
+
+        return JSONEncoder(default=repr).encode
+    spared = Spared("asyncio")  # for asynchronous loggers: 50 ms, 6 MB
+    try:
         import structlog
-    last = structlog.dev.ConsoleRenderer(colors=True) if console else structlog.processors.JSONRenderer()
-
-    def render(line: dict[str, Any]) -> str:
-        return str(last(None, "", _important_first(line)))
-
-    return render
-
-
-def _json_renderer() -> Callable[[dict[str, Any]], str]:
-    """structlog's renderer for JSON, with next to nothing else of structlog: it would be 1.5 MB of PID 1."""
-    with _Spared("asyncio", "structlog", "structlog.tracebacks") as spared:
-        found = next(s for finder in sys.meta_path if (s := finder.find_spec("structlog", None)) is not None)
-        spared["structlog"].__path__ = found.submodule_search_locations or []
-        vars(spared["structlog.tracebacks"])["ExceptionDictTransformer"] = object  # no exception is ever rendered
-        from structlog.processors import JSONRenderer
-
-        last = JSONRenderer()
-        for name in [name for name in sys.modules if name.startswith("structlog.")]:
-            del sys.modules[name]
-    return lambda line: str(last(None, "", _important_first(line)))
-
-
-def _important_first(line: dict[str, Any]) -> dict[str, Any]:
-    """People read the left end of a line."""
-    return {"timestamp": line.pop("timestamp"), "level": line.pop("level"), "event": line.pop("event"), **line}
-
-
-class _Spared:
-    """Imports without modules that PID 1 has no use for: empty ones stand in for them meanwhile.
-
-    structlog imports asyncio for its asynchronous loggers (50 ms, 6 MB), and much else for what it can do beside. With
-    `threading` and `logging` come hooks that run in every child after a fork (0.4 ms each time) to mend locks for
-    children that go on; ours only execute a program, so no hook is registered.
-    """
-
-    def __init__(self, *names: str) -> None:
-        self._stand_ins = {name: ModuleType(name) for name in names if name not in sys.modules}
-        self._register = os.register_at_fork
-
-    def __enter__(self) -> dict[str, ModuleType]:
-        sys.modules.update(self._stand_ins)
-        os.register_at_fork = _no_hooks
-        return self._stand_ins
-
-    def __exit__(self, *_: object) -> None:
-        os.register_at_fork = self._register
-        for name in self._stand_ins:
-            sys.modules.pop(name, None)
-
-
-def _no_hooks(**_hooks: object) -> None:
-    """In place of `os.register_at_fork`."""
+    finally:
+        spared.end()
+    last = structlog.dev.ConsoleRenderer(colors=True)
+    return lambda line: str(last(None, "", line))

@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 class Running:
     """A worker's process."""
 
-    __slots__ = ("alive", "asked", "error", "order", "pid", "refused", "status", "uid", "warned")
+    __slots__ = ("alive", "asked", "error", "order", "pid", "refused", "uid", "warned")
 
-    def __init__(self, order: act.Spawn, pid: int, status: int, uid: int) -> None:
+    def __init__(self, order: act.Spawn, pid: int, uid: int) -> None:
         self.order = order
         self.pid = pid
-        self.status = status  # the pipe that tells whether its program was executed; -1 once it has
         self.uid = uid
         self.error = ""  # why its program never ran
         self.alive = True  # not reaped: the pid is its own

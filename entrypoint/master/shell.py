@@ -6,7 +6,6 @@ few functions that it needs, and brings the orders that it carries out.
 
 from __future__ import annotations
 
-import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.core.step import new_master, step
 from entrypoint.linux import kernel, terminal
+from entrypoint.linux.signals import signal, signal_name
 from entrypoint.master.configuration.limits import Limits
 from entrypoint.master.configuration.reloading import Reloader
 from entrypoint.master.control.requests import Requests
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from entrypoint.core.actions import Action
     from entrypoint.master.configuration.reloading import Source
     from entrypoint.master.helpers.helper import Helper
+    from entrypoint.master.helpers.observer import Observer
     from entrypoint.master.log import Log
     from entrypoint.master.part import Orders
     from entrypoint.master.processes.spawn import Surroundings
@@ -71,6 +72,7 @@ class Shell:
         self._lag = Lag()
         self._called = False  # the helpers are wanted
         self._settled = self._core.forward_all  # what has time until the first workers run has been done
+        self._observer: Observer | None = None
 
         reactor = self._reactor = Reactor()
         self.reaper = Reaper(lambda: self.tell(ev.Childless()))
@@ -176,7 +178,7 @@ class Shell:
             if signum == signal.SIGCHLD:
                 self.reaper.changed = True
             else:
-                name = kernel.signal_name(signum)
+                name = signal_name(signum)
                 self._snapshot.note_signal(name)
                 self._log.emit("info", "signal_received", signal=name)
                 self.tell(ev.SignalReceived(signum, of_terminal=signum == signal.SIGWINCH and terminal.any_open()))
@@ -287,6 +289,9 @@ class Shell:
         )
         self._children.on_ended.append(observer.ended)
         self._want(observer)
+        self._observer = observer
+        if self._settled:
+            observer.wake()
 
     def _follow(self, spec: Spec) -> None:
         """See to what a configuration needs beside its workers."""
@@ -320,6 +325,8 @@ class Shell:
         if self._core.spec.control.enabled:
             self._open_control()
         self._children.look_for_oom()
+        if self._observer is not None:
+            self._observer.wake()
 
     def _open_control(self) -> None:
         """Listen for requests; where no place can be written, everything else works."""

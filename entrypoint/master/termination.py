@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+
+TYPE_CHECKING = False  # `typing` would cost PID 1 memory
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_MESSAGE = 4096  # bytes; what the kubelet reads
 

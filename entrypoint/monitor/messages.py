@@ -1,14 +1,14 @@
 """What the master tells the monitor. Imported by both, so it imports next to nothing.
 
-Each message is its length, 4 bytes in network order, and its pickle. Back come lines of JSON, never a pickle: the
-monitor speaks with strangers, and the master has to be safe from it.
+Each message is its length, 4 bytes in network order, and what `pack` makes of it. Back come lines of JSON, which cannot
+be more than wrong: the monitor speaks with strangers, and the master has to be safe from it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from entrypoint.record import Record
+from entrypoint.record import Record, pack
 
 if TYPE_CHECKING:
     from entrypoint.config.environment import Identity
@@ -53,7 +53,5 @@ Message = Follow | Loaded | Watch | Forget
 
 def encode(message: Message) -> bytes:
     """A message as it is sent."""
-    import pickle
-
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    data = pack(message)
     return len(data).to_bytes(4, "big") + data

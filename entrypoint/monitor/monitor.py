@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pickle
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.monitor.commands import Commands
 from entrypoint.monitor.messages import Follow, Forget, Watch
+from entrypoint.record import unpack
 
 if TYPE_CHECKING:
     from entrypoint.monitor.follow import Follower
@@ -47,7 +47,7 @@ async def _serve(channel: int, timing: Timing) -> None:
 async def _receive(reader: asyncio.StreamReader) -> Message | None:
     try:
         size = int.from_bytes(await reader.readexactly(4), "big")
-        message: Message = pickle.loads(await reader.readexactly(size))  # noqa: S301 - from our own master
+        message: Message = unpack(await reader.readexactly(size))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     return message

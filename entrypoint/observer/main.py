@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import select
 import sys
-from importlib.util import find_spec
-from types import ModuleType
+
+TYPE_CHECKING = False  # until it is its turn it imports nothing
+if TYPE_CHECKING:
+    from types import ModuleType
 
 CHANNEL = 3  # the descriptor that leads to the master; the listening sockets come after it
+TURN = 0.5  # seconds that the first workers go first, at most
 
 
 def main() -> int:
     """Serve HTTP on the descriptors from 4 on; returns an exit code if it cannot, and else ends with the master."""
+    select.select([CHANNEL], [], [], TURN)  # the master's first word is left to whom it is for
     _import_asyncio()
     _import_prometheus()
     from entrypoint.observer.observer import run
@@ -32,8 +37,11 @@ def _import_prometheus() -> None:
 
     The package itself imports HTTP servers and clients, and collectors of its own: some 5 MB that nobody needs here.
     """
+    from importlib.util import find_spec
+
     spec = find_spec("prometheus_client")
     if spec is not None:
-        package = sys.modules["prometheus_client"] = ModuleType("prometheus_client")
+        package: ModuleType = type(sys)("prometheus_client")
+        sys.modules["prometheus_client"] = package
         package.__spec__ = spec
         package.__path__ = spec.submodule_search_locations or []

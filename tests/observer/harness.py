@@ -141,6 +141,7 @@ class Master:
         self.answer: Callable[[dict[str, Any]], dict[str, Any]] = self.tell
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+        self.send({"id": 0, "ok": True})  # the word to begin
 
     def tell(self, ask: dict[str, Any]) -> dict[str, Any]:
         if ask["ask"] == "ping":

@@ -10,7 +10,8 @@ from entrypoint.config.spec import Socket
 
 def spec(bind: str, name: str = "http", **options: object) -> Socket:
     """A socket as a configuration has it."""
-    return Socket(name, bind=bind, **parse_bind(bind)._asdict())._replace(**options)
+    found = parse_bind(bind)
+    return Socket(name, bind=bind, **dict(zip(found._fields, found, strict=True)))._replace(**options)
 
 
 class Clients:

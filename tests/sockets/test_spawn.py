@@ -14,7 +14,7 @@ import pytest
 from entrypoint.config.environment import Identity, worker_environment
 from entrypoint.config.spec import Process
 from entrypoint.linux import kernel
-from entrypoint.master.processes.spawn import Surroundings, Task, spawn
+from entrypoint.master.processes.spawn import Child, Spawner, Surroundings, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Tells what it is and has, as a line of JSON in the file that is its first argument.
 TELL = r"""
 import json, os, sys
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+OWN = 3 << 31  # 32 and 33 are the C library's own; its posix_spawn leaves them ignored, until they are needed
+signals = {name: int(status[name], 16) & ~OWN for name in ("SigBlk", "SigIgn", "SigCgt")}
 inodes = {}
 for fd in range(3, 64):
     try:
@@ -30,8 +33,10 @@ for fd in range(3, 64):
     except OSError:
         pass
 environ = dict(pair.split("=", 1) for pair in open("/proc/self/environ").read().split("\0")[:-1])
+stdin = os.readlink("/proc/self/fd/0")
 json.dump({"pid": os.getpid(), "group": os.getpgid(0), "umask": os.umask(0), "cwd": os.getcwd(), "argv": sys.argv[2:],
-           "inodes": inodes, "environ": environ}, open(sys.argv[1], "w"))
+           "inodes": inodes, "environ": environ, "signals": signals, "stdin": stdin,
+           "limits": open("/proc/self/limits").read()}, open(sys.argv[1], "w"))
 """
 
 
@@ -50,32 +55,50 @@ def null() -> Iterator[int]:
     os.close(fd)
 
 
+def end(spawner: Spawner, child: Child) -> str:
+    """Wait for a process; why its program was not executed."""
+    error = ""
+    if child.status >= 0:
+        with open(child.status, "rb") as status:
+            error = spawner.outcome(child, status.read())
+    os.waitpid(child.pid, 0)
+    return error
+
+
 @pytest.fixture
 def run(null: int, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Spawn a process of these settings; what it tells."""
+    """Spawn a process of these settings twice, by a fork and in whatever way comes after it; what both tell."""
 
     kernel.keep_descriptors_from_workers()  # whoever runs the tests may have left some
 
-    def start(*, argv: tuple[str, ...] = (), process: Process | None = None, **fields: Any) -> dict[str, Any]:
+    def start(
+        *, argv: tuple[str, ...] = (), process: Process | None = None, forked: bool = False, **fields: Any
+    ) -> dict[str, Any]:
+        """`forked`: it takes a child, every time."""
         told = tmp_path / "told"
         command = (sys.executable, "-I", "-S", "-c", TELL, str(told), *argv)
         base = {"PATH": "/bin", "NOTIFY_SOCKET": "@outer", "LISTEN_PID": "1", "WATCHDOG_PID": "1"}
         around = Surroundings(base, os.getpid(), null, tuple(int(n) for n in kernel.HANDLED), None, None, None)
         process = (process or Process((), ""))._replace(argv=command, display="tell")
-        child = spawn(around, Task(process, Identity("web", 2, 7), fields.pop("sockets", []), **fields))
-        with open(child.status, "rb") as status:
-            error = status.read()
-        os.waitpid(child.pid, 0)
-        assert error == b""
-        found: dict[str, Any] = json.loads(told.read_text())
-        assert found["pid"] == child.pid == found["group"]
-        return found
+        spawner = Spawner(around)
+        task = Task(process, Identity("web", 2, 7), fields.pop("sockets", []), **fields)
+        all_found: list[dict[str, Any]] = []
+        for turn in range(2):
+            child = spawner.spawn(task)
+            assert (child.status < 0) == (turn == 1 and not forked)
+            assert end(spawner, child) == ""
+            found: dict[str, Any] = json.loads(told.read_text())
+            assert found["pid"] == child.pid == found["group"]
+            all_found.append(found)
+        pids = ("pid", "group")
+        assert {**all_found[0], **dict.fromkeys(pids)} == {**all_found[1], **dict.fromkeys(pids)} or forked
+        return all_found[1]
 
     return start
 
 
 def test_notify_and_heartbeat(run: Callable[..., dict[str, Any]]) -> None:
-    found = run(notify="@here", heartbeat=1.5)
+    found = run(notify="@here", heartbeat=1.5, forked=True)
     assert found["environ"] == {
         **IDENTITY,
         "PATH": "/bin",
@@ -91,7 +114,7 @@ def test_pids_are_right_where_the_environment_is_made_before_and_where_it_is_mad
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         for argv in ((), ("$(LISTEN_PID) $(WATCHDOG_PID)",)):
-            found = run(argv=argv, heartbeat=2, sockets=[("http", sock.fileno())])
+            found = run(argv=argv, heartbeat=2, sockets=[("http", sock.fileno())], forked=True)
             pid = str(found["pid"])
             assert (found["environ"]["LISTEN_PID"], found["environ"]["WATCHDOG_PID"]) == (pid, pid)
             assert found["argv"] == ([f"{pid} {pid}"] if argv else [])
@@ -108,7 +131,7 @@ def test_a_hook_runs_as_its_worker_does_and_knows_its_pid(run: Callable[..., dic
         cwd=str(tmp_path),
         umask=0o27,
     )
-    found = run(process=process, argv=("$(MAINPID)",), main_pid=4711)
+    found = run(process=process, argv=("$(MAINPID)",), main_pid=4711, forked=True)
     assert found["argv"] == ["4711"]
     assert (found["cwd"], found["umask"], found["inodes"]) == (str(tmp_path), 0o27, {})
     environ = found["environ"]
@@ -131,7 +154,7 @@ CROWDED = r"""
 import os, socket, sys
 from entrypoint.config.environment import Identity
 from entrypoint.config.spec import Process
-from entrypoint.master.processes.spawn import Surroundings, Task, spawn
+from entrypoint.master.processes.spawn import Spawner, Surroundings, Task
 program, told, tell, *numbers = sys.argv[1:]
 os.closerange(3, 64)
 fds = []
@@ -145,7 +168,7 @@ for number in map(int, numbers):
 null = os.open("/dev/null", os.O_RDWR)
 around = Surroundings(dict(os.environ), os.getpid(), null, (), None, None, None)
 process = Process((program, "-I", "-S", "-c", tell, told), "it")
-child = spawn(around, Task(process, Identity("web", 0, 1), [(f"s{fd}", fd) for fd in fds]))
+child = Spawner(around).spawn(Task(process, Identity("web", 0, 1), [(f"s{fd}", fd) for fd in fds]))
 error = os.read(child.status, 1000)
 os.waitpid(child.pid, 0)
 print(*(os.fstat(fd).st_ino for fd in fds))

@@ -15,6 +15,7 @@ HOUSE = Path(entrypoint.__file__).parent
 ROOMS: dict[str, tuple[str, ...]] = {
     "commands": (),
     "interpreter": (),
+    "lean": (),
     "record": (),
     "reasons": ("record",),
     "linux": ("record",),
@@ -35,11 +36,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "record",
     ),
     "cli": ("commands", "config", "logger.main", "master.boot", "monitor.main", "observer.main"),
-    "__main__": ("cli", "interpreter"),
+    "__main__": ("cli", "interpreter", "lean"),
 }
 
 # The master from the ground up: a file knows those of its own storey and of the ones below.
-GROUND = ("reactor", "part", "log", "running", "termination", "snapshot", "journal")
+GROUND = ("reactor", "part", "spared", "log", "running", "termination", "snapshot", "journal")
 BESIDE = ("sockets", "control", "helpers", "configuration")
 MASTER = (GROUND, ("notify",), ("processes",), BESIDE, ("shell",), ("boot",))
 

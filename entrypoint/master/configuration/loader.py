@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from entrypoint.record import Record, pack, unpack
+
 TYPE_CHECKING = False  # without `typing`, which would be 7 ms in which nobody reads the configuration yet
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,28 +16,20 @@ if TYPE_CHECKING:
 FAILED = b"failed: "  # in place of a pickle
 
 
-class Answer:
+class Answer(Record):
     """What came of it: a spec, or why there is none."""
 
-    def __init__(
-        self,
-        spec: Spec | None,
-        warnings: tuple[str, ...],
-        errors: tuple[str, ...],
-        exit_code: int = 0,
-        sha256: str = "",
-    ) -> None:
-        self.spec = spec
-        self.warnings = warnings
-        self.errors = errors
-        self.exit_code = exit_code
-        self.sha256 = sha256  # of what was read, if it could be
+    spec: Spec | None
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+    exit_code: int = 0
+    sha256: str = ""  # of what was read, if it could be
 
 
 def start(
     path: str, sets: tuple[str, ...], workers: int | None, command: tuple[str, ...], *, streams: bool
 ) -> tuple[int, int]:
-    """Fork the child that reads `path`; returns its pid and the descriptor that reads as its pickled answer.
+    """Fork the child that reads `path`; returns its pid and the descriptor that reads as its packed answer.
 
     `streams`: it may be a pipe, which is read to its end; there is no second time. All signals are blocked in the
     child: it is short-lived, and ended by SIGKILL. It is for the caller to collect.
@@ -59,9 +53,9 @@ def _child(
 ) -> NoReturn:
     code = 70
     try:
-        import pickle
+        from entrypoint.config.libyaml import import_alone
 
-        data = pickle.dumps(load(path, sets, workers, command, streams=streams, first=_import_yaml))
+        data = pack(load(path, sets, workers, command, streams=streams, first=import_alone))
         while data:
             data = data[os.write(writer, data) :]
         os.close(writer)  # now, not after the kernel has taken our memory apart
@@ -70,25 +64,6 @@ def _child(
         os.write(writer, FAILED + repr(error).encode("utf-8", "replace"))
     finally:
         os._exit(code)
-
-
-def _import_yaml() -> None:
-    """Import yaml without compiling the regular expressions of its pure Python parser, which take half of the time.
-
-    The parser of libyaml, which reads our files, needs none of them. Only here, in a process that does nothing else.
-    """
-    import re
-    import sys
-
-    compile_pattern = re.compile
-    re.compile = lambda *_args, **_kwargs: None  # type: ignore[assignment] # for the next few lines
-    try:
-        import yaml
-    finally:
-        re.compile = compile_pattern
-    if not yaml.__with_libyaml__:
-        for name in [n for n in sys.modules if n.partition(".")[0] == "yaml"]:
-            del sys.modules[name]
 
 
 def load(
@@ -120,15 +95,13 @@ def load(
 
 def answer(path: str, data: bytes) -> Answer:
     """Decode what the child wrote before it closed its end."""
-    import pickle
-
     if data.startswith(FAILED):
         why = data.removeprefix(FAILED).decode()[:500]
         return Answer(None, (), (f"cannot load {path}: the process that reads it failed: {why}",), 70)
     if not data:
         return Answer(None, (), (f"cannot load {path}: the process that reads it was killed",), 70)
     try:
-        result: Answer = pickle.loads(data)  # noqa: S301 - from our own fork
+        result: Answer = unpack(data)
     except Exception as error:  # noqa: BLE001 - cut short by the death of the child
         return Answer(None, (), (f"cannot load {path}: the process that reads it died: {error!r}",), 70)
     return result

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
 from entrypoint.core import actions as act
 from entrypoint.linux import kernel
+from entrypoint.linux.signals import signal
 from entrypoint.master.configuration import loader
 from entrypoint.master.log import timestamp, wall_clock
 from entrypoint.master.reactor import NEVER

@@ -5,11 +5,11 @@ from __future__ import annotations
 import _socket
 import os
 import select
-import signal
 from typing import TYPE_CHECKING
 
 from entrypoint.core import events as ev
 from entrypoint.linux import kernel
+from entrypoint.linux.signals import signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

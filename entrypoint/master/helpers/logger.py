@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import _socket
 import os
-import signal
 import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from entrypoint.linux.signals import signal
 from entrypoint.logger.messages import added, exited
 from entrypoint.master.helpers.helper import Helper
 from entrypoint.master.reactor import NEVER

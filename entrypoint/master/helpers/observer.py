@@ -6,7 +6,6 @@ master has to do much for it.
 
 from __future__ import annotations
 
-import json
 import marshal
 from typing import TYPE_CHECKING
 
@@ -44,10 +43,21 @@ class Observer(Helper):
         self._listener = listener
         self._address = address  # empty once it has been told that somebody answers there
         self._snapshot = snapshot
+        self._wanted = False  # the first workers run
 
     def descriptors(self) -> list[int]:
         """Where it accepts."""
         return [self._listener]
+
+    def begin(self) -> None:
+        """Let it begin at once, unless the first workers are still to be started."""
+        if self._wanted:
+            self._answer({"id": 0, "ok": True})
+
+    def wake(self) -> None:
+        """The first workers run: what it has to import does not take the CPU from them any more."""
+        self._wanted = True
+        self.begin()
 
     def told(self, line: bytes) -> None:
         """It asks something, or says that it serves."""
@@ -56,6 +66,8 @@ class Observer(Helper):
                 self._log.emit("info", "observer_listens", bind=self._address)
                 self._address = ""
             return
+        import json
+
         try:
             question = json.loads(line)
             number, what = int(question["id"]), question["ask"]
@@ -68,6 +80,9 @@ class Observer(Helper):
             answer["snapshot"] = self._snapshot.metrics()
         else:
             return
+        self._answer(answer)
+
+    def _answer(self, answer: dict[str, Any]) -> None:
         # It runs on the same interpreter, and JSON would take the master longer than all the rest of it.
         data = marshal.dumps(answer)
         self.send(len(data).to_bytes(4, "big") + data)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from entrypoint.config.environment import Identity
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.linux import kernel, proc
+from entrypoint.linux.signals import signal, signal_name
 from entrypoint.master.processes.pipes import Pipes
-from entrypoint.master.processes.spawn import Task
+from entrypoint.master.processes.spawn import Child, Task
 from entrypoint.master.running import Running
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ class Children:
         """
         self.orders: Orders = {act.Signal: self.signal, act.KillTree: self.kill_tree, act.Sweep: self.sweep}
         self.by_serial = workers
-        self.executing = 0  # between fork and exec
         self.on_captured: Callable[[Running, Pipes], None] = lambda _running, _pipes: None
         self.on_ended: list[Callable[[Running], None]] = []  # called when a main process has been reaped
         self._launcher = launcher
@@ -56,6 +55,7 @@ class Children:
         self._log = log
         self._tell = tell
         self._sockets_of = sockets_of
+        self._forked: dict[int, Child] = {}  # between fork and exec, by serial
         self._uid = os.getuid()
         self._oom_kills: int | None = None  # of the container, as far as known
 
@@ -93,37 +93,44 @@ class Children:
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             self._tell(ev.SpawnRefused(order.serial, f"cannot spawn {order.pool}/{order.slot}: {reason}"))
             return None
-        os.set_blocking(child.status, False)
-        running = Running(order, child.pid, child.status, who.uid if who is not None else self._uid)
+        running = Running(order, child.pid, who.uid if who is not None else self._uid)
         self.by_serial[order.serial] = running
         self._reaper.expect(child.pid, lambda outcome: self._ended(running, outcome))
-        self.executing += 1
         self._tell(ev.Spawned(order.serial))
-        self._reactor.watch(child.status, lambda: self._read_status(running))
+        if child.status >= 0:
+            self._forked[order.serial] = child
+            os.set_blocking(child.status, False)
+            self._reactor.watch(child.status, lambda: self._read_status(running), 0)  # only its end matters
         self._messages.listen(running)
         if pipes is not None:
             self.on_captured(running, pipes)
+        if child.status < 0:
+            self._tell(ev.Executed(order.serial))
         return running
+
+    @property
+    def executing(self) -> bool:
+        """Whether one is between fork and exec."""
+        return bool(self._forked)
 
     def pids(self) -> dict[int, int]:
         """Of those that live, by serial."""
         return {serial: running.pid for serial, running in self.by_serial.items() if running.alive}
 
     def _read_status(self, running: Running) -> None:
-        """Learn what came of the exec: end of file when the program runs, else why it does not."""
-        if running.status < 0:
+        """Learn what came of the exec of a forked child."""
+        child = self._forked.get(running.serial)
+        if child is None:
             return
         try:
-            message = os.read(running.status, 4096)
+            told = os.read(child.status, 4096)
         except BlockingIOError:  # not known yet
             return
-        self._reactor.unwatch(running.status)
-        os.close(running.status)
-        running.status = -1
-        self.executing -= 1
-        if message:
-            running.error = message.decode("utf-8", "replace")  # told with the exit that follows
-        else:
+        self._reactor.unwatch(child.status)
+        os.close(child.status)
+        del self._forked[running.serial]
+        running.error = self._launcher.outcome(child, told)
+        if not running.error:  # else it is told with the exit that follows
             self._tell(ev.Executed(running.serial))
 
     # -- ending ----------------------------------------------------------------------------------------------
@@ -137,7 +144,7 @@ class Children:
         try:
             (kernel.send_awake if order.wake else kernel.send)(running.pid, order.signum)
         except PermissionError:
-            self._log.emit("error", "signal_refused", **running.fields, signal=kernel.signal_name(order.signum))
+            self._log.emit("error", "signal_refused", **running.fields, signal=signal_name(order.signum))
 
     def kill_tree(self, order: act.KillTree) -> None:
         """SIGKILL a worker and all that belongs to it."""
@@ -154,7 +161,7 @@ class Children:
         self._reaper.changed = True
         refused = proc.signal_each(left, order.signum)
         if left:
-            name = kernel.signal_name(order.signum)
+            name = signal_name(order.signum)
             self._log.emit("info", "sweep", signal=name, processes=len(left), refused=refused)
 
     def _ended(self, running: Running, outcome: ev.Outcome) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from entrypoint.linux import kernel, proc
+from entrypoint.linux.signals import signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from entrypoint.core import actions as act
 from entrypoint.core import events as ev
 from entrypoint.linux import kernel
-from entrypoint.master.processes.spawn import Task
+from entrypoint.linux.signals import signal
+from entrypoint.master.processes.spawn import Child, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class Hook:
     """The process of one."""
 
-    __slots__ = ("name", "pid", "status", "worker")
+    __slots__ = ("child", "name", "pid", "worker")
 
     def __init__(self, name: str, worker: Running, child: Child) -> None:
         self.name = name
         self.worker: Running | None = worker  # None: nobody wants to know how it ends
         self.pid = child.pid
-        self.status = child.status
+        self.child = child
 
 
 class Hooks:
@@ -80,14 +80,15 @@ class Hooks:
 
     def _ended(self, hook: Hook, outcome: ev.Outcome) -> None:
         kernel.reap(hook.pid)
-        message = os.read(hook.status, 4096) if outcome.status else b""  # the writer is gone: this cannot block
-        os.close(hook.status)
+        error, child = "", hook.child
+        if child.status >= 0:
+            error = self._launcher.outcome(child, os.read(child.status, 4096))  # its writer is gone: this cannot block
+            os.close(child.status)
         if hook.worker is None:
             return
         serial = hook.worker.serial
         if self._hooks.get(serial) is hook:
             del self._hooks[serial]
-        error = message.decode("utf-8", "replace")
         if outcome.status and not error:
             error = f"ended by {outcome.text}"
         self._tell(ev.HookEnded(serial, hook.name, error))

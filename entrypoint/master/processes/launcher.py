@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from entrypoint.linux.streams import Streams
-from entrypoint.master.processes import spawn
+from entrypoint.master.processes.spawn import Spawner
 
 if TYPE_CHECKING:
     from entrypoint.master.processes.spawn import Child, Surroundings, Task
@@ -15,7 +15,7 @@ class Launcher:
     """The surroundings, and standard output and error for one after the other."""
 
     def __init__(self, around: Surroundings) -> None:
-        self._around = around
+        self._spawner = Spawner(around)
         self._streams = Streams()
 
     def start(self, task: Task) -> Child:
@@ -24,9 +24,13 @@ class Launcher:
             who = task.process.credentials
             task = task._replace(output=self._streams.open(who.uid if who is not None else None))
         try:
-            return spawn.spawn(self._around, task)
+            return self._spawner.spawn(task)
         finally:
             self._streams.close(task.output or ())
+
+    def outcome(self, child: Child, told: bytes) -> str:
+        """What it means that `status` of a child read like this until its end: empty, its program was executed."""
+        return self._spawner.outcome(child, told)
 
     def close(self) -> None:
         """Put back what was changed for them and outlives the master."""

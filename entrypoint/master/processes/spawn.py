@@ -1,4 +1,8 @@
-"""From fork to exec: one process, of a worker or of a helper."""
+"""From the order to the exec: one process, of a worker or of a helper.
+
+What needs nothing that only a forked child can do, and has been executed before, is started by posix_spawn(3); see
+`programs`. Everything else is forked. The process finds the same either way.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from entrypoint.config.environment import worker_environment
 from entrypoint.config.expand import expand, needs_expansion
 from entrypoint.linux import kernel
+from entrypoint.master.processes.programs import FAR, NEAR, Programs, is_near, places
 from entrypoint.record import Record
 
 if TYPE_CHECKING:
@@ -57,24 +62,57 @@ class Task(Record):
 
 
 class Child(Record):
-    """A new process; `status` reads as empty when its program has been executed, as the error when it cannot be."""
+    """A new process."""
 
     pid: int
-    status: int
+    status: int  # until its end it reads as what `Spawner.outcome` understands; -1: the program has been executed
+    program: tuple[str, str | None] | None = None  # its name, and PATH, where the way of the next one depends on it
 
 
-def spawn(around: Surroundings, task: Task) -> Child:
-    """Fork, and execute the task's program in the child.
+class Spawner:
+    """Starts processes."""
 
-    Raises OSError when the kernel makes no process or no pipe.
-    """
-    process = task.process
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._programs = Programs(around.handled, around.nofile)
+
+    def spawn(self, task: Task) -> Child:
+        """Start one. Raises OSError when the kernel makes no process or no pipe."""
+        around, process = self._around, task.process
+        environ = program = devices = None
+        special = _is_special(process)
+        if not _needs_child(task):
+            # Everything that can be done before the fork is: the child pays for each page that it touches.
+            environ = _environment(around, task)
+            if _is_plain(around, task, special=special):
+                argv = _argv(task, environ)
+                if pid := self._programs.start(argv, environ, _descriptors(around, task)):
+                    _prefer(around, task, pid)
+                    return Child(pid, -1)
+                program, devices = (argv[0], environ.get("PATH")), self._programs.devices
+        pid, status = _fork(around, task, environ, devices, special=special)
+        _prefer(around, task, pid)
+        return Child(pid, status, program)
+
+    def outcome(self, child: Child, told: bytes) -> str:
+        """What it means that `status` read like this until its end: empty, the program was executed; else why not."""
+        error = told.lstrip(NEAR + FAR)
+        if child.program is not None and not error:
+            self._programs.executed(*child.program, told)
+        return error.decode("utf-8", "replace")
+
+
+def _prefer(around: Surroundings, task: Task, pid: int) -> None:
+    """See to it that a lack of memory ends the process and not the master."""
+    if task.process.oom_score_adj is None and around.oom_score_adj is not None and not task.foreground:
+        _raise_oom_score(pid, min(1000, around.oom_score_adj + OOM_SCORE_RAISE))
+
+
+def _fork(
+    around: Surroundings, task: Task, environ: dict[str, str] | None, devices: frozenset[int] | None, *, special: bool
+) -> tuple[int, int]:
+    """Fork, and execute the program in the child; returns its pid and `status`. Raises OSError."""
     status, report = os.pipe2(os.O_CLOEXEC)
-    # Everything that can be done before the fork is: the child pays for each page that it touches.
-    environ = None
-    if task.foreground or task.bare or not _needs_child(process):
-        environ = _environment(around, task)
-    special = _is_special(process)
     # Blocked across the fork: the child must not take a signal in the master's handlers.
     kernel.block_signals()
     try:
@@ -85,23 +123,46 @@ def spawn(around: Surroundings, task: Task) -> Child:
         kernel.unblock_signals()
         raise
     if pid == 0:
-        _child(around, task, environ, report, special=special)
+        _child(around, task, environ, report, devices, special=special)
     kernel.unblock_signals()
     os.close(report)
     try:
         os.setpgid(pid, pid)  # here as well as in the child: whoever comes first, the group exists from now on
     except OSError:  # it has executed its program, or is gone
         pass
-    if process.oom_score_adj is None and around.oom_score_adj is not None and not task.foreground:
-        _raise_oom_score(pid, min(1000, around.oom_score_adj + OOM_SCORE_RAISE))
-    return Child(pid, status)
+    return pid, status
 
 
-def _needs_child(process: Process) -> bool:
-    """Whether the environment takes reading files (which may block) or the worker's own pid."""
-    return bool(process.env_from or process.env_files) or any(
-        needs_expansion(text) for text in (*process.argv, *(value for _, value in process.env))
+def _needs_child(task: Task) -> bool:
+    """Whether its environment or command takes reading files (which may block) or its own pid."""
+    process = task.process
+    if task.foreground or task.bare:
+        return False
+    texts = (*process.argv, *(value for _, value in process.env))
+    return bool(process.env_from or process.env_files) or (
+        _is_told_its_pid(task) and any(needs_expansion(text) for text in texts)
     )
+
+
+def _is_told_its_pid(task: Task) -> bool:
+    return bool(task.sockets or task.heartbeat) and not task.bare
+
+
+def _is_plain(around: Surroundings, task: Task, *, special: bool) -> bool:
+    """Whether the process needs nothing but its descriptors, group and signals.
+
+    In init mode there is no second one, and the first takes a fork anyway.
+    """
+    if special or task.foreground or around.prctl is not None or _is_told_its_pid(task):
+        return False
+    # One that is where another is to be would take a detour.
+    return not task.sockets or min(fd for _, fd in task.sockets) >= FIRST_SOCKET + len(task.sockets)
+
+
+def _descriptors(around: Surroundings, task: Task) -> dict[int, int]:
+    """The process's descriptors, by their numbers in it."""
+    output = dict(enumerate(task.output or (), 1))
+    return {0: around.null, **output, **dict(enumerate((fd for _, fd in task.sockets), FIRST_SOCKET))}
 
 
 def _is_special(process: Process) -> bool:
@@ -136,7 +197,15 @@ def _raise_oom_score(pid: int, score: int) -> None:
         os.close(fd)
 
 
-def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, report: int, *, special: bool) -> NoReturn:
+def _child(
+    around: Surroundings,
+    task: Task,
+    environ: dict[str, str] | None,
+    report: int,
+    devices: frozenset[int] | None,
+    *,
+    special: bool,
+) -> NoReturn:
     process = task.process
     code, message = CANNOT_EXECUTE, b"cannot execute"
     try:
@@ -146,11 +215,10 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
             os.tcsetpgrp(around.terminal, os.getpid())  # TTOU is blocked, so this does not stop us
         if special:
             _limits(process)
-        argv = process.argv
         if environ is None:
             environ = _environment(around, task)
-            argv = _expand(argv, environ)
-        if task.foreground or ((task.sockets or task.heartbeat) and not task.bare):
+        argv = _argv(task, environ)
+        if task.foreground or _is_told_its_pid(task):
             _claim(environ)
         if special:
             _credentials(process)
@@ -165,7 +233,7 @@ def _child(around: Surroundings, task: Task, environ: dict[str, str] | None, rep
         kernel.default_signals(around.handled)
         kernel.unblock_signals()
         _lower_descriptors(around, process)
-        _execute(argv, environ, process.display)
+        _execute(argv, environ, process.display, report, devices)
     except StartError as error:
         code, message = error.code, str(error).encode("utf-8", "replace")
     except BaseException as error:  # noqa: BLE001 - whatever it is, the copy of the master must end here
@@ -248,6 +316,11 @@ def _place(process: Process) -> None:
             raise StartError(f"cannot change to the directory of cwd: {error.strerror}") from None
 
 
+def _argv(task: Task, environ: Mapping[str, str]) -> tuple[str, ...]:
+    words = task.process.argv
+    return words if task.foreground or task.bare else _expand(words, environ)
+
+
 def _expand(words: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(expand(word, environ) for word in words)
 
@@ -296,15 +369,25 @@ def _standard(null: int, output: tuple[int, int] | None) -> None:
         os.dup2(fd, number)
 
 
-def _execute(argv: tuple[str, ...], environ: dict[str, str], display: str) -> NoReturn:
-    """execvpe(3) with the worker's own PATH. Raises StartError."""
+def _execute(
+    argv: tuple[str, ...], environ: dict[str, str], display: str, report: int, devices: frozenset[int] | None
+) -> NoReturn:
+    """execvpe(3) with the worker's own PATH. Raises StartError.
+
+    `devices`: report before a try whether all that it takes is there; see `programs`.
+    """
     program = argv[0]
-    if "/" in program:
-        places = [program]
-    else:
-        places = [os.path.join(d or ".", program) for d in environ.get("PATH", os.defpath).split(os.pathsep)]
     code, reason = NOT_FOUND, f"no such {'file' if '/' in program else 'command'}"
-    for place in places:
+    near, marks = True, b""
+    for place in places(program, environ.get("PATH")):
+        if devices is not None:
+            near = near and is_near(place, devices)
+            marks += NEAR if near else FAR
+        if not _is_there(place):  # each exec would take the environment apart, in a process where that is dear
+            continue
+        if marks:
+            os.write(report, marks)
+            marks = b""
         try:
             os.execve(place, argv, environ)
         except OSError as error:
@@ -319,6 +402,17 @@ def _execute(argv: tuple[str, ...], environ: dict[str, str], display: str) -> No
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM):
                 break
     raise StartError(f"cannot execute {display}: {reason}", code)
+
+
+def _is_there(place: str) -> bool:
+    """False when execve(2) would not find it; whatever else is wrong with it, that will tell."""
+    try:
+        os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        pass
+    return True
 
 
 def _too_long(argv: tuple[str, ...], environ: Mapping[str, str]) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import _socket as socket  # `socket` would cost 4 ms and a quarter megabyte more
 import errno
-import struct
-from array import array
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -146,6 +144,9 @@ class Group(Shared):
                 if error.errno != errno.ENOENT:  # none was attached
                     raise
             return
+        import struct  # neither is in the way of the first worker where no socket is `reuse_port`
+        from array import array
+
         code = array("Q", program)
         location, length = code.buffer_info()
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", length, location))
@@ -163,6 +164,8 @@ def selector(chosen: list[int]) -> list[int]:
     """
     if not chosen or 2 * len(chosen) + 2 > BPF_MAXINSNS:
         return []
+
+    import struct
 
     def instruction(code: int, k: int, jump_false: int = 0) -> int:
         return struct.unpack("=Q", struct.pack("=HBBI", code, 0, jump_false, k))[0]  # type: ignore[no-any-return] # struct
@@ -218,5 +221,7 @@ def backlog(sock: socket.socket) -> tuple[int, int]:
         return 0, 0
     if len(info) < TCPI_SACKED + 4:
         return 0, 0
+    import struct
+
     waiting, most = struct.unpack_from("=II", info, TCPI_UNACKED)
     return waiting, most

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import time
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from entrypoint.config.spec import (
     Socket,
     Stop,
 )
+from entrypoint.record import pack, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -411,14 +411,12 @@ def test_a_fifo_does_not_block(tmp_path: Path) -> None:
     assert refusal(tmp_path / "fifo") == f"cannot load {tmp_path}/fifo: not a regular file"
 
 
-def test_error_survives_pickling() -> None:
-    error = pickle.loads(pickle.dumps(ConfigError(("cannot a", "cannot b"), 78)))
-    assert (error.errors, error.exit_code, str(error)) == (("cannot a", "cannot b"), 78, "cannot a\ncannot b")
-
-
-def test_result_survives_pickling(config: Load) -> None:
-    loaded = config("pools: {web: {command: [a], workers: auto, env: {A: b}}}\nsockets: {s: {bind: ':80'}}")
-    assert pickle.loads(pickle.dumps(loaded)) == loaded
+def test_the_result_survives_its_way_to_the_master(config: Load) -> None:
+    spec = config("pools: {web: {command: [a], workers: auto, env: {A: b}}}\nsockets: {s: {bind: ':80'}}").spec
+    found = unpack(pack(spec))
+    assert found == spec
+    assert [type(part) for part in found] == [type(part) for part in spec]
+    assert type(found.pools[0].restart.backoff) is Backoff
 
 
 def test_the_file_is_identified(config: Load, tmp_path: Path) -> None:

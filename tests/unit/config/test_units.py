@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrypoint.config import units
-from entrypoint.linux import kernel
+from entrypoint.linux import signals
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_not_a_signal(text: str) -> None:
 
 @pytest.mark.parametrize("number", [*range(1, 32), *range(34, 65)])
 def test_signal_round_trip(number: int) -> None:
-    assert units.signal_number(kernel.signal_name(number)) == number
-    assert kernel.signal_name(signal.SIGRTMIN + 3) == "RTMIN+3"
+    assert units.signal_number(signals.signal_name(number)) == number
+    assert signals.signal_name(signal.SIGRTMIN + 3) == "RTMIN+3"
 
 
 @pytest.mark.parametrize("text", ["010", "0x10", "1_0", "+1", "1.0", "", "-", "--1", "²"])
