@@ -72,9 +72,9 @@ def scale(m: Master, pool: Pool, event: Asked, _now: float) -> None:
     """Pin the size, or give it back to the configuration."""
     if pool.runs_to_completion:
         raise Refused("it runs to completion")
-    if event.count is not None and not 0 <= event.count <= MAX_WORKERS:
+    if event.workers is not None and not 0 <= event.workers <= MAX_WORKERS:
         raise Refused(f"not a count from 0 to {MAX_WORKERS}")
-    pool.pin = event.count
+    pool.pin = event.workers
     m.touch(pool)
 
 

@@ -177,7 +177,7 @@ class Asked(Record):
     what: str  # scale | restart | start | stop | signal | reload
     pool: str = ""  # restart: empty for all
     slot: int | None = None  # signal: None for all
-    count: int | None = None  # scale: None to reset
+    workers: int | None = None  # scale: how many; None to reset
     signal: int = 0  # signal
 
 
