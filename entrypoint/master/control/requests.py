@@ -55,8 +55,8 @@ class Requests:
         else:
             if request.get("wait"):
                 self._patient.add(asker)
-            number = request.get("count") if what == "scale" else request.get("signal")
-            self._tell(ev.Asked(asker, what, request.get("pool") or "", number, request.get("slot")))
+            details = {key: request[key] for key in ("slot", "count", "signal") if key in request}
+            self._tell(ev.Asked(asker, what, request.get("pool") or "", **details))
 
     def answer(self, order: act.Answer) -> None:
         """The core's answer."""
