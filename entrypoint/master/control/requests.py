@@ -55,8 +55,8 @@ class Requests:
         else:
             if request.get("wait"):
                 self._patient.add(asker)
-            slot, workers, signum = request.get("slot"), request.get("count"), request.get("signal", 0)
-            self._tell(ev.Asked(asker, what, request.get("pool") or "", slot, workers, signum))
+            slot, count, signum = request.get("slot"), request.get("count"), request.get("signal", 0)
+            self._tell(ev.Asked(asker, what, request.get("pool") or "", slot, count, signum))
 
     def answer(self, order: act.Answer) -> None:
         """The core's answer."""
