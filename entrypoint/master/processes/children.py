@@ -57,6 +57,7 @@ class Children:
         self._sockets_of = sockets_of
         self._forked: dict[int, Child] = {}  # between fork and exec, by serial
         self._uid = os.getuid()
+        self._oom_folder = (0, "")  # where that is counted
         self._oom_kills: int | None = None  # of the container, as far as known
 
     # -- spawning --------------------------------------------------------------------------------------------
@@ -187,9 +188,12 @@ class Children:
     def look_for_oom(self) -> bool:
         """Whether the kernel has killed something for want of memory since the last look."""
         try:
-            from entrypoint.linux.cgroup import oom_kills
+            from entrypoint.linux import cgroup
 
-            count = oom_kills()
+            count = cgroup.killed(self._oom_folder)
+            if count is None:  # the first look, or the group has become another
+                self._oom_folder, self._oom_kills = cgroup.oom_folder(), None
+                count = cgroup.killed(self._oom_folder)
         except (OSError, ValueError):
             return False
         before, self._oom_kills = self._oom_kills, count

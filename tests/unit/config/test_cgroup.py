@@ -8,7 +8,7 @@ import pytest
 
 from entrypoint.config.auto import auto_workers
 from entrypoint.config.spec import Auto
-from entrypoint.linux.cgroup import Limits, limits
+from entrypoint.linux.cgroup import Limits, killed, limits, oom_folder, oom_kills
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,3 +183,28 @@ def test_auto_says_that_the_minimum_does_not_fit() -> None:
     assert count == 4
     assert warning
     assert "do not fit" in warning
+
+
+def test_oom_kills_are_read_where_they_were_found(tmp_path: Path) -> None:
+    base = "sys/fs/cgroup"
+    files = {f"{base}/pod/box/memory.max": "max\n", f"{base}/pod/memory.events": "oom 1\noom_kill 3\n"}
+    root = system(tmp_path, "0::/pod/box\n", V2_MOUNT.format(root="/", mount="/sys/fs/cgroup"), files)
+    folder = oom_folder(root)
+    assert folder == (2, f"{root}/{base}/pod")
+    assert oom_kills(root) == killed(folder) == 3
+    (tmp_path / base / "pod/memory.events").write_text("oom 2\noom_kill 4\n")
+    assert killed(folder) == 4
+    (tmp_path / base / "pod/memory.events").unlink()
+    assert killed(folder) is None
+    assert oom_folder(root) == (0, "")
+    assert killed((0, "")) is None
+
+
+def test_oom_kills_of_v1(tmp_path: Path) -> None:
+    files = {"cg/memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"}
+    mounts = V1_MOUNT.format(root="/", mount="/cg/cpu", controllers="cpu") + V1_MOUNT.format(
+        root="/", mount="/cg/memory", controllers="memory"
+    )
+    root = system(tmp_path, "3:memory:/\n2:cpu:/\n", mounts, files)
+    assert oom_folder(root) == (1, f"{root}/cg/memory")
+    assert oom_kills(root) == 7
