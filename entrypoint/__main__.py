@@ -5,7 +5,9 @@ throw away what no handler waits for. The command that runs next unblocks them w
 its handlers are in place, every other command at once.
 """
 
-# The C module behind `signal`, which would import enum first: 4 ms with every signal unprotected.
+# What comes before the first line of all is lost, whatever is done here; docs/SIGNALS.md says for how long.
+
+# The C module behind `signal`, which would import enum first, with every signal unprotected meanwhile.
 import _signal  # type: ignore[import-not-found] # typeshed leaves it out
 
 if __name__ == "__main__":  # else the script that imports this has done it

@@ -1,5 +1,10 @@
 """How an interpreter of our own is started: isolated from its environment, and finding what we find."""
 
+# The master and its helpers are started like this (`-I -S`), so that nothing of their environment runs in them. Without
+# `site` an interpreter knows neither `dist-packages`, `lib64`, the system packages of a virtual environment, nor a .pth
+# file; so the search path goes along (`-X`). What PYTHONPATH and the user's own site have added is left out, unless the
+# package itself is there.
+
 from __future__ import annotations
 
 import os

@@ -19,7 +19,7 @@ class UsageError(Exception):
 
 
 class Options:
-    """What the command line asks for. A plain class: `typing` would cost 7 ms before the configuration can be read."""
+    """What the command line asks for. A plain class: `typing` would delay the reading of the configuration."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""`$(NAME)`: per-worker expansion, as in a Kubernetes `args`. Used in the forked child: imports nothing.
+"""`$(NAME)`: per-worker expansion, as in a Kubernetes `args`. Used in the forked child: imports nothing."""
 
-What a value of the environment brought into a text is no reference, whatever it looks like: a password may hold `$(`.
-So each `$` of it travels to the worker as `DOLLAR`.
-"""
+# What was put in is not searched again. `${NAME}` and `$(NAME)` are resolved one after the other, in one text; what the
+# first puts in must not be a reference to the second, since a password may hold `$(`. The second's escapes cannot write
+# every text; so each `$` of a value travels to the worker as `DOLLAR`, a NUL, which nothing else can hold.
 
 from __future__ import annotations
 

@@ -72,9 +72,9 @@ def scale(m: Master, pool: Pool, event: Asked, _now: float) -> None:
     """Pin the size, or give it back to the configuration."""
     if pool.runs_to_completion:
         raise Refused("it runs to completion")
-    if event.number is not None and not 0 <= event.number <= MAX_WORKERS:
+    if event.workers is not None and not 0 <= event.workers <= MAX_WORKERS:
         raise Refused(f"not a count from 0 to {MAX_WORKERS}")
-    pool.pin = event.number
+    pool.pin = event.workers
     m.touch(pool)
 
 
@@ -104,13 +104,12 @@ def signal(m: Master, pool: Pool, event: Asked, _now: float) -> None:
     chosen = [w for w in pool.workers.values() if event.slot in (None, w.slot) and w.born != NEVER and not w.outcome]
     if not chosen:
         raise Refused("no such worker" if event.slot is not None else "it has no worker")
-    signum = event.number or 0
     for w in chosen:
-        graceful = signum == pool.spec.stop.signal and w.state in (STARTING, READY)
+        graceful = event.signal == pool.spec.stop.signal and w.state in (STARTING, READY)
         if graceful and pool.status == ACTIVE and not pool.runs_to_completion:
             m.wish(w, BY_HAND)
         else:
-            m.order(Signal(w.serial, signum))
+            m.order(Signal(w.serial, event.signal))
 
 
 ACTIONS = {"scale": scale, "start": start, "stop": stop, "signal": signal}

@@ -1,5 +1,8 @@
 """What has happened in a pool so far, for whoever counts. Nothing is ever decided by it."""
 
+# They are plain numbers, and histograms of a few buckets, in the core: so they are exact, agree with the log, and
+# survive the observer. Only memory and CPU of the living are read from /proc, by the observer.
+
 from __future__ import annotations
 
 from bisect import bisect_left

@@ -176,8 +176,9 @@ class Asked(Record):
     asker: int
     what: str  # scale | restart | start | stop | signal | reload
     pool: str = ""  # restart: empty for all
-    number: int | None = None  # scale: a count, None to reset; signal: the signal
     slot: int | None = None  # signal: None for all
+    workers: int | None = None  # scale: how many; None to reset
+    signal: int = 0  # signal
 
 
 class LimitsRead(Record):

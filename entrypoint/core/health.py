@@ -1,5 +1,8 @@
 """What a worker says about itself, and what is done about one that falls silent."""
 
+# A hung worker is aborted, an unhealthy one is stopped. One that is silent cannot be asked for anything but where it
+# is; one that fails a probe may still finish its work.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,14 +1,21 @@
-"""Who comes to a pool and who goes: one pure function for every reason there may be.
+"""Who comes to a pool and who goes: one pure function for every reason there may be."""
 
-It sees who is there (a census of those that are to stay, and one of those that somebody wishes away), the size that is
-wanted, and the limits. A rollout wishes away everybody of another generation; single workers are wished away for their
-age, their memory, by hand. What is done now follows from that alone, and is looked at again after each change: so a
-crash, another size or a stop in the middle are nothing special, and no wish has a list of steps.
-
-The budget is a Deployment's. A worker that is wished away goes when a ready successor has come for it, or as far as
-`unavailable` allows; successors come as far as `surge` allows. So a wish never leaves fewer than size - unavailable
-ready workers, and never makes more than size + surge of those that stay or make way for others.
-"""
+# It sees who is there (a census of those that are to stay, and one of those that somebody wishes away), the size that
+# is wanted, and the limits. A wish is that somebody goes: a reason, an urgency, and whether a ready successor comes
+# first. A rollout wishes away everybody of another generation; by hand a single worker is wished away. Too many is what
+# the size says. A limit lets only so many start. Two plans would take from the same pool without knowing of each other.
+#
+# What is done now follows from that alone, and is looked at again after each change: so a crash, another size or a stop
+# in the middle are nothing special, and no wish has a list of steps. A new reason to leave is one row in `reasons` and
+# one `m.wish(...)`, a new limit one line in `pool.LIMITS`; the plan stays as it is.
+#
+# The budget is a Deployment's. A worker that is wished away goes when a ready successor has come for it, or as far as
+# `unavailable` allows; successors come as far as `surge` allows. So a wish never leaves fewer than size - unavailable
+# ready workers, and never makes more than size + surge of those that stay or make way for others.
+#
+# The place of somebody who was asked to go is given up (there are too many), handed over (its successor is there; it
+# counts as surge until it is gone) or held (for the successor that comes when it is gone). One that ends by itself, or
+# for a fault, holds its place: its slot is its successor's.
 
 from __future__ import annotations
 

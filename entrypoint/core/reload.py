@@ -1,5 +1,12 @@
 """A new configuration takes effect: only what it changes is touched."""
 
+# A template is what a worker's process is born with: its `Process`, its sockets, the heartbeat that it is told. How it
+# is treated (`ready`, `stop`, `liveness` and so on) is in the spec of its pool, and can change under its feet. So what
+# a change of the configuration means for a pool is one comparison: another template takes other processes, a rollout;
+# else there is nothing but to go on by the new spec. Each worker keeps the template of its birth, each pool has the
+# last good one, the one that was asked for last, and the one of its rollout. Sockets count by name and address: another
+# backlog or mode is no other socket.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

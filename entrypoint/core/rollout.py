@@ -4,6 +4,9 @@ A rollout is a wish: that everybody of another generation goes. What can be done
 (`plan`); here is when it begins, when it has failed, and when it is complete.
 """
 
+# It is complete at `min_uptime` of the youngest: before that a death still says that the new generation is no good. One
+# that fails never ends the master, however often its workers failed: there was a generation that worked.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

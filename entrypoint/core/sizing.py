@@ -1,5 +1,8 @@
 """How many workers a pool is to have, and who decided that."""
 
+# Who decided is said with the size: `removed`, `halted` (stopped by hand), a `person` (pinned), the container's
+# `limits`, or the `configuration`. Once the master is asked to end, and for pools that run to completion, it stays.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,5 +1,9 @@
 """From a free slot to a worker that is able to work."""
 
+# A refused fork is a fact, `SpawnRefused`: no failed boot, and no worker at all for the backoff. The master's own
+# processes do not wait for that. They go before the next worker whose turn it is (`claim` in `step`): nobody could say
+# what is the matter without them, and a kubelet would restart a container that works as well as it can.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -3,6 +3,10 @@
 First the fact itself: the row of a worker, a signal, a request. Then what was touched by it is settled.
 """
 
+# Rows first, then one plan. A row that called its pool, which called the rollout, which made things happen to other
+# workers in the middle of the first one's row, could only be understood with eight files in mind; and each reason to
+# leave would have added calls in all of them.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

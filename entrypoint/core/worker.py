@@ -6,6 +6,9 @@ A pair that cannot be leaves the worker untouched and is reported; the master go
 A row changes its own worker, gives orders about it, and so marks its pool as touched. It knows of nobody else.
 """
 
+# What is to be waited for is a state. Whether the program runs, has proved itself, or has a command beside it is seen
+# in any order, so those are flags: as states they would be a product.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,5 +1,11 @@
 """Signals, children, descriptors and limits: the system calls of the master."""
 
+# The standard library has no signalfd, so signals come by a handler and a wake-up pipe (`Signals`).
+#
+# Where the master is not PID 1 it becomes a subreaper before the first worker, so that orphans come to it all the same.
+# And each process that it starts asks the kernel to die with it: after it has taken its credentials, which would clear
+# that, and with one more look whether the master still is its parent. PID 1 needs neither, and does not load ctypes.
+
 from __future__ import annotations
 
 import errno
@@ -204,10 +210,7 @@ def group_of(pid: int) -> int:
 
 
 class Prctl:
-    """prctl(2), which the standard library lacks.
-
-    Not needed by PID 1, where the kernel sees to both itself: orphans come to it, and nothing outlives it.
-    """
+    """prctl(2), which the standard library lacks. Not for PID 1: orphans come to it anyway, and nothing outlives it."""
 
     def __init__(self) -> None:
         import ctypes

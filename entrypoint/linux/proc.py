@@ -1,5 +1,9 @@
 """Processes, as /proc shows them. See proc(5)."""
 
+# At the end the master signals its descendants one by one, each known by its pid and its start time, so that a number
+# that is used again is not hit; `kill(-1)` would reach the processes of `docker exec` as well. What came of it is
+# judged by wait(2) alone: a master without children has no descendants.
+
 from __future__ import annotations
 
 import os

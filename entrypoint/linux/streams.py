@@ -1,8 +1,27 @@
-"""Standard output and error of the master's children: the master's, by open file descriptions of their own.
+"""Standard output and error of the master's children: the master's, by open file descriptions of their own."""
 
-A program may make its output non-blocking, as Node.js does with every pipe, and the flag is the description's. In one
-that is shared by all, the lines of all the others would be lost as soon as their reader is slow.
-"""
+# O_NONBLOCK belongs to the open file description. Node.js sets it on every pipe, and then the lines of all who share
+# the description are lost while the reader is slow. So each child (worker, init command, hook, helper) gets
+# descriptions of its own of the master's pipe, FIFO or terminal. They block, whatever the master's do.
+#
+# The master opens them, and the child only takes them over, so it takes no more than `dup2` after the fork. O_NONBLOCK
+# keeps the open itself from waiting for a reader, and is taken off again.
+#
+# All else is passed on as it is: a regular file, which has one position; a socket, which cannot be opened; /dev/null
+# and other devices, since an open might do something to them; and what the kernel refuses: no /proc, a pipe of another
+# user, one that nobody reads. Over a socket or a pipe that is refused, programs can still spoil it for each other;
+# `output: json` gives each a pipe of its own.
+#
+# A worker's user may open them again for writing: nginx, php-fpm and httpd open /dev/stderr by name, and the
+# permissions are the file's. By chown, as engines do it, only one user could, and could read the lines of all; the next
+# worker may have another. So a pipe without a name gets `go+w`: it is reached only through a process that has it. A
+# terminal has a name, and gets it until the master has ended (a master that is killed cannot take it back): given away,
+# it would let that user read what is typed. A file or a FIFO with a name is left alone. Where the kernel refuses, the
+# program says so itself.
+#
+# The beginning of a line that a worker leaves behind gets the next line at its end, perhaps one of the master's. What
+# was last written to a pipe cannot be known, and a line end to be sure would be an empty line nearly always. Framed,
+# the beginning is a line of its own.
 
 from __future__ import annotations
 
@@ -54,11 +73,7 @@ class Streams:
 
 
 def own(fd: int) -> int:
-    """Another open file description of a pipe or a terminal, one that blocks; else `fd` itself.
-
-    A file is written at one position, which all have to share, a socket cannot be opened, and opening any other device
-    might do something to it.
-    """
+    """Another open file description of a pipe or a terminal, one that blocks; else `fd` itself."""
     new = -1
     try:
         if not (stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd)):
@@ -76,12 +91,7 @@ def own(fd: int) -> int:
 
 
 def let_write(fd: int, uid: int) -> int:
-    """Let a user open a pipe or a terminal anew for writing; returns the bits that its mode got for it.
-
-    Everybody is let, since the next worker may have another user, and a terminal that is given away is missed by
-    whoever had it. A pipe without a name is reached only through a process that has it, so its mode guards little;
-    reading stays its owner's all the same, or one worker could take the lines of another.
-    """
+    """Let everybody open a pipe or a terminal anew for writing, unless it is the user's own; returns the bits added."""
     try:
         found = os.fstat(fd)
         added = WRITABLE & ~found.st_mode if uid != found.st_uid else 0

@@ -1,7 +1,7 @@
 """The logger: workers' pipes in, lines of the log out.
 
-It waits for whoever reads the log as long as it takes, and then the workers wait for it, as they would without it. The
-master waits for nobody.
+It writes as fast as its reader reads. When that is never, the workers' pipes fill up, and the workers wait as they
+would without it. The master waits for nobody.
 """
 
 from __future__ import annotations

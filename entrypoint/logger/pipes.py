@@ -2,7 +2,12 @@
 
 What is read of a pipe is gone with the process that read it. So nothing is taken from a worker's pipe before it has
 been written: tee(2) copies what is there, and only then it is dropped. Whoever comes after a logger that was killed
-finds everything in the pipe; a few lines may be written twice, and none is lost.
+finds everything in the pipe; a few lines may be written twice, whole each time, and none is lost. Where tee is refused,
+plain reads have to do.
+
+The beginning of a line stays in the pipe until the rest is there. But a pipe that is not empty wakes no reader when a
+writer has to wait for room, not even an edge-triggered one. So such a pipe sends SIGIO (O_ASYNC), and one that is full
+of the beginning of a line gets more room, or is read after all.
 """
 
 from __future__ import annotations
@@ -124,11 +129,7 @@ class Stream:
         return len(self._kept) + int.from_bytes(fcntl.ioctl(self.fd, FIONREAD, b"\0\0\0\0"), "little")
 
     def wait_for_the_rest(self) -> bool:
-        """Leave the beginning of a line in the pipe; returns whether it is there.
-
-        A pipe that is not empty wakes no reader when a writer has to wait for room, so it has to send a signal; and if
-        it is full there must be more room.
-        """
+        """Leave the beginning of a line in the pipe; returns whether it is there."""
         if self.left == len(self._kept):  # it has been read, and the pipe is empty
             return False
         if not self._asynchronous:

@@ -3,6 +3,9 @@
 Up to the loop everything fails fast: one line on standard error, an exit code, nothing started.
 """
 
+# Everything of the master's is close-on-exec, and what it inherited beyond 2 is marked so. Init mode passes everything
+# through, and there the worker owns the output, too: the master says only errors, on standard error.
+
 from __future__ import annotations
 
 import gc

@@ -1,8 +1,12 @@
-"""The master's log: one line an event, written so that no reader can ever block the master.
+"""The master's log: one line an event, written so that no reader can ever block the master."""
 
-Lines are queued as plain values. What renders them is imported when the first line is due to be written, which is after
-the first workers were spawned; and a line that cannot be written is kept for a while, then dropped and counted.
-"""
+# Lines are queued as plain values. What renders them is imported when the first line is due to be written, which is
+# after the first workers were spawned; and a line that cannot be written is kept for a while, then dropped and counted.
+#
+# Standard output is opened again through /proc/self/fd with O_NONBLOCK. Set on the inherited description, the flag
+# would be seen by whoever shares it, and their `print` would fail. A socket cannot be opened again: there it is
+# MSG_DONTWAIT. Where /proc refuses, it is `pwritev` with RWF_NOWAIT. A regular file is written through the inherited
+# descriptor: a second description would have a position of its own, and overwrite the workers' lines.
 
 from __future__ import annotations
 

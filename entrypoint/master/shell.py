@@ -4,6 +4,11 @@ It puts the parts of the master together, and is the only one that knows them al
 few functions that it needs, and brings the orders that it carries out.
 """
 
+# What came before a signal is told before it. A TERM that overtook the news that a worker's program runs would have its
+# `pre_stop` skipped. So the descriptors are looked at once more between taking a signal and telling of it.
+#
+# Everybody is heard before a deadline is judged: a turn reads all messages that are there, then looks at deadlines.
+
 from __future__ import annotations
 
 import time

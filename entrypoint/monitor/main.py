@@ -22,7 +22,7 @@ def main(timing: Timing | None = None) -> int:
 
 
 def _import_asyncio() -> None:
-    """Import asyncio without ssl, which would be 4 of its 11 MB; `tls` of http.py brings it back for those who need it.
+    """Import asyncio without ssl, as the observer does; `tls` of http.py brings it back for those who need it.
 
     Python can be built without ssl, so asyncio knows how to live without it.
     """

@@ -1,4 +1,9 @@
-"""The dialogue with the master, and one task for each thing that it wants to know."""
+"""The dialogue with the master, and one task for each thing that it wants to know.
+
+A process of its own for looking: a probe can hang in DNS, TLS or a dead mount, /proc takes long with thousands of
+descriptors, and an HTTP client is a lot of code. None of that may delay a TERM, cost PID 1 memory, or fork from it.
+Here it may take its time, with asyncio; it exists only where the configuration needs it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The line to the master: questions are one JSON object a line, answers a size of 4 bytes and what `marshal` makes.
 
 What several ask at the same time is asked once, and under a flood only so often: nobody on the network can keep the
-master busy. An answer is never used again for a question that came after it.
+master busy. An answer is never used again for a question that came after it, and there are no figures to fall back on:
+a master that does not answer is what a probe is to find.
 """
 
 from __future__ import annotations

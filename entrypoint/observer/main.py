@@ -1,4 +1,8 @@
-"""The start of the observer process. What it imports is kept small: it is in every container, beside the workers."""
+"""The start of the observer process. What it imports is kept small: it is in every container, beside the workers.
+
+The process is there before the first workers, or with them, and waits for the master's first word before it imports
+anything: that time would be missing to the workers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The observer at work, and its end: when the master hangs up."""
+"""The observer at work, and its end: when the master hangs up.
+
+A process of its own for HTTP: strangers connect, and parsing, formatting and slow clients are work and memory. It gets
+answers to `ping` and `snapshot` and can order nothing. The master holds its listening socket, so killing it refuses
+nobody: who has connected waits in the kernel's queue for the next one.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """HTTP/1.1 for anybody on the network: who is slow, silent or hostile costs a bounded buffer, and nobody else a thing.
 
-h11 knows the protocol; here are the sockets, the deadlines and the limits. No request waits behind another client: when
-there are too many connections, the one that has kept us waiting longest goes.
+h11 knows the protocol; here are the sockets, the deadlines and the limits. asyncio: no threads, a deadline for every
+wait, one bounded buffer for a client that does not read. No request waits behind another client: when there are too
+many connections, the one that has kept us waiting longest goes.
 """
 
 from __future__ import annotations

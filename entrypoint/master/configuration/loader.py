@@ -1,5 +1,8 @@
 """Reading the configuration in a short-lived child, so that PID 1 never parses YAML and never waits for a disk."""
 
+# The child is forked as soon as the command line is read, and imports the YAML parser beside the master's own imports.
+# It does nothing else, so the stand-ins for most of PyYAML (`config.libyaml`) disturb nobody.
+
 from __future__ import annotations
 
 import os
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
     from entrypoint.config.spec import Spec
 
-FAILED = b"failed: "  # in place of a pickle
+FAILED = b"failed: "  # in place of a packed answer
 
 
 class Answer(Record):

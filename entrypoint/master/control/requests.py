@@ -55,8 +55,8 @@ class Requests:
         else:
             if request.get("wait"):
                 self._patient.add(asker)
-            number = request.get("count") if what == "scale" else request.get("signal")
-            self._tell(ev.Asked(asker, what, request.get("pool") or "", number, request.get("slot")))
+            slot, count, signum = request.get("slot"), request.get("count"), request.get("signal", 0)
+            self._tell(ev.Asked(asker, what, request.get("pool") or "", slot, count, signum))
 
     def answer(self, order: act.Answer) -> None:
         """The core's answer."""

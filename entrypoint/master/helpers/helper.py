@@ -1,5 +1,10 @@
 """The line to a process of the master's own. It may be slow, stopped or killed at any time: nothing waits for it."""
 
+# One that cannot run says so on its line, which is logged once and not at each attempt.
+#
+# Helpers owe no signs of life, which would wake a master that has nothing to do. An observer that hangs fails the
+# liveness probe; one that ends, for whatever reason, is started again at once.
+
 from __future__ import annotations
 
 import _socket

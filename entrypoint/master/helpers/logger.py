@@ -1,8 +1,14 @@
-"""What workers write, where it is to be framed: their pipes, and the line to the logger, which reads them.
+"""What workers write, where it is to be framed: their pipes, and the line to the logger, which reads them."""
 
-The master makes the pipes and holds on to their read ends, so that a logger can be killed and the next one goes on
-with what is there. It never reads a byte of them itself.
-"""
+# The master makes the pipes and holds on to their read ends: a logger that is killed breaks none, and the next one gets
+# the descriptors again and goes on with what is there. The master never reads a byte of them itself. It talks to the
+# logger through a queue, and waits for neither the logger nor who reads the log.
+#
+# The last lines of a worker that ended come from the logger a moment later. Only the log waits for them, a little, and
+# only when the master gives up.
+#
+# A process that a worker left behind may hold its pipes. Nothing waits for that: its lines go on as that worker's until
+# it ends or the logger has stopped, which is before the last sweep.
 
 from __future__ import annotations
 

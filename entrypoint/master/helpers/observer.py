@@ -4,6 +4,8 @@ It speaks with strangers, so it gets answers and nothing else: it can ask how th
 master has to do much for it.
 """
 
+# It is announced only when it says that it serves.
+
 from __future__ import annotations
 
 import marshal

@@ -1,8 +1,8 @@
-"""What workers tell the master, in systemd's notification protocol. See sd_notify(3) and unix(7).
+"""What workers tell the master, in systemd's notification protocol. See sd_notify(3) and unix(7)."""
 
-Every life of a worker has a datagram socket of its own, so that a message needs no look-up to tell whose it is, and a
-flood from one worker fills no other's queue. The address is no secret: who sent a message, the kernel says.
-"""
+# Every life of a worker has a datagram socket of its own, so that a message needs no look-up to tell whose it is, and a
+# flood from one worker fills no other's queue. It is abstract, so it needs no writable path. The address is no secret:
+# who sent a message, the kernel says (SO_PASSCRED).
 
 from __future__ import annotations
 

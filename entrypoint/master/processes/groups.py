@@ -1,5 +1,14 @@
 """What is left of the process groups of workers that have ended."""
 
+# A slot is not free while the old group of its worker lives: the replacement would fight over a port or a file with it.
+# Members may be reaped by parents of their own, unseen, so groups are looked at again whenever a deadline kills them or
+# no child is left.
+#
+# TERM goes to what has become the master's, not to their children. A shell dies of TERM at once, and the program behind
+# it is to finish its work with its children as if there had been no shell. So members get it whose parent has died,
+# which the kernel shows by making them the master's children, now or later. One look at the master's children does for
+# a batch of ends, and none is needed for a worker that was alone. KILL goes to the whole group.
+
 from __future__ import annotations
 
 import os
@@ -13,11 +22,7 @@ if TYPE_CHECKING:
 
 
 class Groups:
-    """Groups that outlive their leaders, each until nothing of it is left.
-
-    Of their members those are sent TERM that have become the master's children. Whoever still has a parent hears it
-    from that one: a program that finishes its work before it ends needs its children for it.
-    """
+    """Groups that outlive their leaders, each until nothing of it is left."""
 
     def __init__(self, is_expected: Callable[[int], bool]) -> None:
         """`is_expected` tells of a child whether the master has started it, by its pid."""

@@ -1,11 +1,16 @@
-"""posix_spawn(3), for programs that have been executed before: no copy of the master is made for them.
+"""posix_spawn(3), for programs that have been executed before: no copy of the master is made for them."""
 
-A fork costs both sides each page that either touches afterwards. posix_spawn shares the memory instead, and suspends
-the master until the program is executed or refused. That is not for every program: one on a network file system whose
-server is gone would suspend PID 1 for good, in the kernel, where no TERM is heard. So the first process of a program
-is forked, and before it executes the program it has a look where it lies. Only what is on the file system that
-the master itself runs from is started this way from then on: where that does not answer, no master runs either.
-"""
+# posix_spawn suspends the master until the program is executed or refused. A program on a network file system whose
+# server is gone would suspend PID 1 for good, in the kernel, and no TERM would be heard. So the first process of a
+# program is forked, and looks where the program lies before it executes it: the file, the interpreter of a script,
+# every folder on the way there and those of PATH that come before. It tells this by a byte for each try, in the pipe
+# that tells of the exec. Only what is on the file system of `/` or of the master's interpreter goes without a fork from
+# then on: where that does not answer, no master runs either.
+#
+# Whatever posix_spawn refuses is forked, so that there is one place that says what is wrong, in the same words and with
+# the same exit codes. PATH is searched each time: if an earlier place has the program by now, a fork finds it. The
+# limit of open files is lowered in the master itself for the moment of a posix_spawn, which cannot do it for the
+# program.
 
 from __future__ import annotations
 

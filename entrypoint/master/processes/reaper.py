@@ -1,8 +1,10 @@
-"""The one owner of wait(2): every child that has ended is collected here, whoever it was.
+"""The one owner of wait(2): every child that has ended is collected here, whoever it was."""
 
-A child that somebody expects is given to them while it still is a zombie: its pid and its group's number are its own
-until they reap it. Everything else is an orphan.
-"""
+# A child that somebody expects is given to them while it still is a zombie, as `waitid(WNOWAIT)` shows it: it owns its
+# pid until it is reaped, so who it was is known before the number may be somebody else's. The number of its group is
+# nobody else's as long as a member is there. A child that nobody expects is an orphan.
+#
+# They are collected a BATCH at a time, so that a storm of orphans does not delay a TERM.
 
 from __future__ import annotations
 

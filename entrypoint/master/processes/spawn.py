@@ -1,8 +1,19 @@
-"""From the order to the exec: one process, of a worker or of a helper.
+"""From the order to the exec: one process, of a worker or of a helper."""
 
-What needs nothing that only a forked child can do, and has been executed before, is started by posix_spawn(3); see
-`programs`. Everything else is forked. The process finds the same either way.
-"""
+# There are two ways. posix_spawn(3) makes no copy of the master, which takes much less time than a fork and leaves no
+# pages behind that have to be copied; `programs` says for which programs. It can do what most workers need: a group,
+# signals, descriptors. A fork is for the rest: a terminal, limits, credentials, a directory, a umask, files to be read,
+# the worker's own pid in LISTEN_PID or WATCHDOG_PID, PR_SET_PDEATHSIG where the master is not PID 1. The process finds
+# the same either way, but that glibc leaves its own signals 32 and 33 ignored until it needs them.
+#
+# The passage of a forked child is a checklist, in this order: group, terminal, limits, environment, credentials, parent
+# death, directory, descriptors, dispositions, mask, limit of open files, exec.
+#
+# Whether exec worked is told by a close-on-exec pipe, which is looked at when its other end is closed: no text is
+# success, else it is the reason. After a posix_spawn there is nothing to wait for.
+#
+# A forked child pays for each page that it touches, which was most of the cost of a spawn. So the environment is made
+# before the fork where it can be, and the child runs as little Python as possible.
 
 from __future__ import annotations
 

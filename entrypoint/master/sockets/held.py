@@ -1,5 +1,9 @@
 """The sockets that the master binds once and holds for its workers, and how they change while it runs."""
 
+# The master holds each socket, so a worker can die without losing what is queued. It closes its copy just before the
+# last pool that uses the socket stops: held longer, the kernel would go on completing handshakes that nobody accepts,
+# and a late close would reset them.
+
 from __future__ import annotations
 
 import _socket as socket  # `socket` would cost 4 ms and a quarter megabyte more

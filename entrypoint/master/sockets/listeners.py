@@ -1,8 +1,12 @@
 """What the master holds of one address: a socket for all workers, or one for each slot."""
 
+# The kernel hashes connections also to SO_REUSEPORT sockets that nobody accepts on. So a classic BPF program
+# (SO_ATTACH_REUSEPORT_CBPF) picks only those with a working worker, at random. It is attached again on each change, and
+# before a stop signal that depends on it. Where the kernel refuses it, one socket is shared, with a warning.
+
 from __future__ import annotations
 
-import _socket as socket  # `socket` would cost 4 ms and a quarter megabyte more
+import _socket as socket  # as in `held`
 import errno
 from typing import TYPE_CHECKING
 

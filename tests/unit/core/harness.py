@@ -234,7 +234,8 @@ class Machine:
 
     def ask(self, what: str, pool: str = "", number: int | None = None, slot: int | None = None) -> str:
         """Somebody asks for something; returns the error."""
-        self.tell(ev.Asked(1, what, pool, number, slot))
+        workers, signum = (None, number or 0) if what == "signal" else (number, 0)
+        self.tell(ev.Asked(1, what, pool, slot, workers, signum))
         answers = [r.order for r in self.records if isinstance(r.order, act.Answer)]
         self.run_due()
         return answers[-1].error
