@@ -168,13 +168,14 @@ class Children:
     def _ended(self, running: Running, outcome: ev.Outcome) -> None:
         self._read_status(running)
         self._messages.hang_up(running)
-        daemon = outcome.code == 0 and not running.asked and self._reaper.groups.has_daemon(running.pid)
+        born = proc.start_time(running.pid) if outcome.code == 0 and not running.asked else None
         running.alive = False
         cpu = kernel.reap_worker(running.pid)
         oom = outcome.signal == signal.SIGKILL and self.look_for_oom()
         alone = not kernel.group_exists(running.pid)  # while it is there, the number is nobody else's
         if not alone:
             self._reaper.groups.linger(running.pid, lambda: self._group_gone(running))
+        daemon = alone and born is not None and self._reaper.groups.has_daemon(born)
         for told in self.on_ended:
             told(running)
         self._tell(ev.Exited(running.serial, outcome, alone, running.error, chance(), cpu, oom, daemon))

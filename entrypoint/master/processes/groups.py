@@ -90,17 +90,14 @@ class Groups:
         """Children of the master that it has not started."""
         return [pid for pid in proc.children(os.getpid()) if not self._is_expected(pid)]
 
-    def has_daemon(self, leader: int) -> bool:
-        """Whether a stranger lives outside of every group that the master knows, and is no older than `leader`.
+    def has_daemon(self, born: int) -> bool:
+        """Whether a stranger lives outside of every group that the master knows, and is no older than `born`.
 
-        That is what a program leaves that makes itself a daemon. `leader` has ended and is not reaped.
+        That is what a program leaves that makes itself a daemon. `born` is in the unit of `proc.start_time`. Asked
+        when nothing is left of the program's own group, or who is about to leave it would be seen in neither place.
         """
-        born = proc.start_time(leader)
-        if born is None:
-            return False
         for pid in self.strangers():
             pgid = kernel.group_of(pid)
-            known = pgid == leader or pgid in self._gone or self._is_expected(pgid)
-            if not known and proc.lives_since(pid, born):
+            if pgid not in self._gone and not self._is_expected(pgid) and proc.lives_since(pid, born):
                 return True
         return False
