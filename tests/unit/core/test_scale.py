@@ -24,16 +24,14 @@ TERM, INT, TTIN, TTOU = 15, 2, 21, 22
 
 
 def work(happening: Callable[[], object]) -> int:
-    """How many instructions of the core are executed: a loop that calls nobody counts as well."""
+    """How many lines of the core are executed, one of a loop as often as it turns."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> TraceFunction | None:
         nonlocal count
-        if event == "call":
-            if "/entrypoint/core/" not in frame.f_code.co_filename:
-                return None
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        count += event == "opcode"
+        if event == "call" and "/entrypoint/core/" not in frame.f_code.co_filename:
+            return None
+        count += event == "line"
         return trace
 
     before = sys.gettrace()
@@ -64,7 +62,7 @@ def wish(k: Machine, who: str) -> None:
 
 
 def cost(workers: int, what: str) -> tuple[int, int]:
-    """Instructions and orders of one happening among so many workers."""
+    """Lines and orders of one happening among so many workers."""
     k = machine(workers)
     last = list(k.processes.values())[-1].id
     happenings: dict[str, Callable[[], object]] = {
@@ -86,7 +84,7 @@ def cost(workers: int, what: str) -> tuple[int, int]:
 def test_an_event_costs_the_same_among_ten_and_thousands_of_workers(what: str) -> None:
     few, many = cost(10, what), cost(3000, what)
     assert many[1] == few[1]
-    assert many[0] <= few[0] * 1.1  # the heap has stale entries here and there
+    assert 0 < many[0] <= few[0] * 1.1  # the heap has stale entries here and there
 
 
 def test_a_step_of_a_rollout_costs_the_same_among_ten_and_thousands_of_workers() -> None:
