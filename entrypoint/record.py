@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import marshal
 
-# What named tuples use, from where `collections` has it; typeshed leaves it out.
-from _collections import _tuplegetter  # type: ignore[import-not-found]
+# What named tuples use, from where `collections` has it.
+from _collections import _tuplegetter  # type: ignore[import-not-found] # typeshed leaves it out
 
 TYPE_CHECKING = False  # everything imports this
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def web(kept: Sequence[str] = (), wished: Sequence[tuple[str, Wish | None]] = ()
         if wish is not None:
             p.wishes[w] = wish
     settled: dict[str, object] = {"size": len(kept), "available": len(p.kept.ready), "handed_over": 0, **more}
-    return Situation(kept=p.kept, wished=p.wished, wishes=p.wishes, **settled)  # type: ignore[arg-type]
+    return Situation(kept=p.kept, wished=p.wished, wishes=p.wishes, **settled)  # type: ignore[arg-type] # keywords are the test's
 
 
 def said(made: Plan) -> tuple[int, list[tuple[int, str, str]]]:
