@@ -43,10 +43,10 @@ def start_time(pid: int) -> int | None:
     return None if fields is None else int(fields[START_TIME])
 
 
-def lives_since(pid: int, started: int) -> bool:
-    """Whether the process began no earlier than then, in the unit of `start_time`, and has not ended."""
-    fields = stat(pid)
-    return fields is not None and fields[STATE] not in (b"Z", b"X") and int(fields[START_TIME]) >= started
+def is_since(pid: int, started: int) -> bool:
+    """Whether the process, living or dead, began no earlier than then, in the unit of `start_time`."""
+    began = start_time(pid)
+    return began is not None and began >= started
 
 
 def is_busy(pid: int) -> bool:

@@ -77,8 +77,10 @@ class Server:
         self._waiting[writer] = None
         if self._connections > MAX_CONNECTIONS:
             slowest = next(iter(self._waiting))
-            del self._waiting[slowest]
-            slowest.transport.abort()
+            # All others are being answered, which does not take long: there is room for a probe meanwhile.
+            if slowest is not writer or self._connections > 2 * MAX_CONNECTIONS:
+                del self._waiting[slowest]
+                slowest.transport.abort()
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         try:
             while await self._exchange(connection, reader, writer):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def test_more_clients_than_there_is_room_for_push_out_those_who_dawdle(observer:
     assert statuses(read_all(slow[-1])) == [200]
     for client in slow:
         client.close()
+
+
+def test_a_probe_gets_in_while_everybody_else_is_being_answered(observer: Observer) -> None:
+    gate = threading.Event()
+    observer.master.answer = lambda ask: observer.master.tell(ask) if gate.wait(10) else {}
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    clients = [observer.connect(request) for _ in range(server.MAX_CONNECTIONS)]
+    process = Path(f"/proc/{observer.process.pid}")
+    while len(os.listdir(process / "fd")) < len(clients) or ") S " not in (process / "stat").read_text():
+        pass  # until it has accepted all of them and rests, having read what they ask
+    probe = observer.connect(request)
+    gate.set()
+    answers = [read_all(client) for client in (*clients, probe)]
+    for client in (*clients, probe):
+        client.close()
+    assert statuses(answers[-1]) in ([200], [503])  # an answer, be it that the master took too long
 
 
 def test_clients_that_do_not_read_cost_little_and_delay_nobody(observer: Observer) -> None:

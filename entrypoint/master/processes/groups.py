@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+LOOKS = 3  # for a daemon, whose parents are ending meanwhile
+
+
 class Groups:
     """Groups that outlive their leaders, each until nothing of it is left."""
 
@@ -96,8 +99,14 @@ class Groups:
         That is what a program leaves that makes itself a daemon. `born` is in the unit of `proc.start_time`. Asked
         when nothing is left of the program's own group, or who is about to leave it would be seen in neither place.
         """
-        for pid in self.strangers():
-            pgid = kernel.group_of(pid)
-            if pgid not in self._gone and not self._is_expected(pgid) and proc.lives_since(pid, born):
-                return True
+        for _ in range(LOOKS):
+            dying = False
+            for pid in self.strangers():
+                pgid = kernel.group_of(pid)
+                if pgid not in self._gone and not self._is_expected(pgid) and proc.is_since(pid, born):
+                    if not proc.is_dead(pid):
+                        return True
+                    dying = True  # what it has left may have come to us after the list was made
+            if not dying:
+                break
         return False
