@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -236,6 +237,16 @@ done
 """
 
 
+def known_as(master: Master, pid: int) -> list[int]:
+    """The descendants that have this pid in the innermost namespace; what the script runs comes and goes meanwhile."""
+    found = []
+    for each in master.descendants():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if master.status_of(each, "NSpid").endswith(f"\t{pid}"):
+                found.append(each)
+    return found
+
+
 def test_a_shell_script_beats_although_nothing_can_be_written(start: Start, script: Script) -> None:
     shell = script("shell", SHELL)
     master = start(
@@ -252,8 +263,8 @@ def test_a_shell_script_beats_although_nothing_can_be_written(start: Start, scri
     )
     pid = master.wait_for("worker_ready")["pid"]
     no_one_hangs(master, 2.5)
-    inner = master.until(lambda: [p for p in master.descendants() if master.status_of(p, "NSpid").endswith("\t1")])[0]
-    (worker,) = [p for p in master.descendants() if master.status_of(p, "NSpid").endswith(f"\t{pid}")]
+    inner = master.until(lambda: known_as(master, 1))[0]
+    (worker,) = known_as(master, pid)
     os.kill(worker, signal.SIGUSR1)
     master.wait_for("worker_hung", pid=pid)
     os.kill(inner, signal.SIGTERM)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from entrypoint.master.running import Running
 
 REMEMBERED = 64  # workers that have ended, by their last lines
-PATIENCE = 0.2  # seconds that the log waits for a worker's last lines
+PATIENCE = 1.0  # seconds that the log waits for a worker's last lines; the logger itself may just be starting
 STOP_TIME = 5.0  # seconds that the logger gets for what is left at the end; it gives up sooner when nobody reads
 
 
